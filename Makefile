@@ -1,0 +1,36 @@
+# Two commands do all set-up: `make demo` and `make test`. Both make .venv themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test serve check lint bench soak clean
+
+$(VENV)/.runtime: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("magickbox needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[processors]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/.runtime        ## a whole round on this machine: send, process, route, receive
+	$(BIN)/magickbox demo
+
+serve: $(VENV)/.runtime       ## a box on ./data
+	$(BIN)/magickbox serve --data ./data --processors ./processors
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check magickbox tests processors
+	$(BIN)/ruff format --check magickbox tests processors
+	$(BIN)/mypy
+
+test: lint                    ## everything that CI runs
+	$(BIN)/pytest
+
+soak: $(VENV)/.test           ## long random kill tests
+	$(BIN)/pytest -m soak
+
+clean:
+	rm -rf $(VENV) demo-data
