@@ -1,0 +1,67 @@
+"""Where results go, and what came of bringing one instance there."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DicomDestination:
+    """A C-STORE SCP: its host and port, the AE title the box calls itself, and the AE title it calls."""
+
+    host: str
+    port: int
+    calling_ae: str
+    called_ae: str
+
+    def __str__(self) -> str:
+        """As a person writes it: ``PACS@10.0.0.5:104``."""
+        return f"{self.called_ae}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The destination has the instance; ``status`` is 0x0000 or the warning it answered with (PS3.4 B.2.3)."""
+
+    status: int = 0x0000
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """It may work at another time: network trouble, an association reject, out of resources."""
+
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The destination refuses this instance for good; ``reason`` names the status or the missing context."""
+
+    reason: str
+    status: int | None = None
+
+
+Result = Delivered | Retry | Rejected
+
+# Warnings of the Storage Service Class (PS3.4 Table B.2-1): the instance is stored.
+WARNINGS = frozenset({0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007})
+# Failures that another day may mend: refused (out of resources), processing failure, not authorized, resource limit.
+PASSING = frozenset({0x0110, 0x0124, 0x0213})
+# General failures of PS3.7 Annex C that lie in the request itself, so that asking again is of no use.
+FOR_GOOD = frozenset({0x0105, 0x0106, 0x0111, 0x0112, 0x0115, 0x0117, 0x0118, 0x0119, 0x0120, 0x0121, 0x0122, 0x0211})
+
+
+def judge(status: int, comment: str = "") -> Result:
+    """Read a C-STORE response status (PS3.7 9.1.1.1.9, Annex C; PS3.4 B.2.3) as a result.
+
+    0xB000 to 0xBFFF and the general warnings count as stored; 0xA7xx passes; 0xA9xx, 0xCxxx and the failures that lie
+    in the request are for good. A status that no standard names is tried again: losing an image to a guess is worse.
+    """
+    said = f"0x{status:04X}" + (f" {comment}" if comment else "")
+    if status == 0x0000:
+        return Delivered()
+    if status in WARNINGS or status & 0xF000 == 0xB000:
+        return Delivered(status, said)
+    if status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000 or status in FOR_GOOD:
+        return Rejected(said, status)
+    return Retry(said, status)

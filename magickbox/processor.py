@@ -1,0 +1,125 @@
+"""What a drop-in declares, and what its run came to: Processor, Outcome and the rules of proc.json."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+NO_PROCESSOR = "none"
+SUCCESS = "success"
+FAILED = "failed"
+
+
+class Group(StrEnum):
+    """What instances a job gathers."""
+
+    STUDY = "study"
+    ASSOCIATION = "association"
+
+
+class Late(StrEnum):
+    """What the job gets that instances make which come after their job was born."""
+
+    NEW = "new"
+    RERUN = "rerun"
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A drop-in: whom it serves, how it is called, and what it overrides.
+
+    ``folder`` is where it lies, ``command`` what is run (absolute where it names a file of the drop-in), ``digest``
+    tells one version of its files from another. Times are seconds.
+    """
+
+    name: str
+    folder: Path
+    command: tuple[str, ...]
+    called_ae: str
+    description: str = ""
+    version: str = ""
+    enabled: bool = True
+    timeout: float | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    resources: tuple[tuple[str, object], ...] = ()
+    group: Group | None = None
+    settle: float | None = None
+    max_wait: float | None = None
+    late: Late | None = None
+    digest: str = ""
+    image: str | None = None
+
+    def serves(self, called_ae: str) -> bool:
+        """True if this processor's AE title pattern matches the whole called AE title; case does not matter."""
+        return re.fullmatch(self.called_ae, called_ae.strip(), re.IGNORECASE) is not None
+
+    def is_named(self, called_ae: str) -> bool:
+        """True if the pattern is the title itself: an exact name wins over a pattern."""
+        return self.called_ae.strip().casefold() == called_ae.strip().casefold()
+
+
+def choose(processors: tuple[Processor, ...], called_ae: str) -> Processor | None:
+    """The processor that serves a called AE title: an exact name before a pattern, then by name; None if none does."""
+    serving = [p for p in processors if p.enabled and (p.is_named(called_ae) or p.serves(called_ae))]
+    return min(serving, key=lambda p: (not p.is_named(called_ae), p.name.casefold(), p.name), default=None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: the word that rules look at, and a sentence for a person.
+
+    ``entries`` is the proc.json that the box leaves; ``invalid`` says that the processor's own could not be used.
+    """
+
+    success: str
+    message: str = ""
+    entries: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+    invalid: str | None = None
+
+    def as_proc_json(self) -> list[dict[str, Any]]:
+        """The content of proc.json: never empty, its first entry carries the outcome."""
+        first = {**(self.entries[0] if self.entries else {}), "success": self.success}
+        if self.message:
+            first["message"] = self.message
+        return [first, *self.entries[1:]]
+
+
+def read_proc_json(raw: bytes) -> tuple[dict[str, Any], ...] | str:
+    """The entries of a proc.json, or a sentence that says why it is not one (contracts, section 4)."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as exc:
+        return f"proc.json is not JSON: {str(exc)[:200]}"
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        return "proc.json is not a non-empty array of objects"
+    if not isinstance(value[0].get("success"), str):
+        return "proc.json: the first entry has no string 'success'"
+    if any("success" in entry and not isinstance(entry["success"], str) for entry in value):
+        return "proc.json: an entry's 'success' is not a string"
+    return tuple(value)
+
+
+def judge_run(
+    exit_code: int | None, proc_json: bytes | None, last_line: str = "", trouble: str | None = None
+) -> Outcome:
+    """The outcome of a run, by the table of the contracts' section 4.
+
+    ``exit_code`` is negative for a signal, as subprocess has it; ``trouble`` says that the box ended the run or could
+    not start it (out of time, killed, could not start) and wins over everything else.
+    """
+    if trouble is not None:
+        return Outcome(FAILED, trouble)
+    if proc_json is None:
+        if exit_code == 0:
+            return Outcome(SUCCESS)
+        said = f"exit code {exit_code}" if exit_code is None or exit_code >= 0 else f"killed by signal {-exit_code}"
+        return Outcome(FAILED, f"{said}: {last_line}" if last_line else said)
+    entries = read_proc_json(proc_json)
+    if isinstance(entries, str):
+        return Outcome(FAILED, entries, invalid=entries)
+    success, message = entries[0]["success"], str(entries[0].get("message", ""))
+    if exit_code != 0 and success.casefold() == SUCCESS:
+        return Outcome(FAILED, f"exit code {exit_code} although proc.json says success. {message}".strip(), entries)
+    return Outcome(success, message, entries)
