@@ -1,0 +1,132 @@
+"""Open the ledger, migrate it, and give transactions."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+
+from magickbox.errors import DiskFull, LedgerError
+
+Transaction = sqlite3.Connection
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def _migrations() -> list[tuple[int, str]]:
+    """The migrations that ship with this version, in order."""
+    folder = resources.files("magickbox.ledger") / "migrations"
+    files = (entry for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return sorted((int(entry.name.removesuffix(".sql")), entry.read_text("utf-8")) for entry in files)
+
+
+class Ledger:
+    """One connection to the ledger, safe to use from any thread of the process that holds the box's lock.
+
+    ``when_full`` is called when SQLite finds the disk full, before DiskFull is raised, so that ballast can be dropped.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool = False, when_full: Callable[[], None] = lambda: None) -> None:
+        self._lock = threading.RLock()
+        self._when_full = when_full
+        self.path = path
+        if readonly and not path.exists():
+            raise LedgerError(f"{path}: no ledger there; has a box ever run on this data folder?")
+        try:
+            self._connection = self._open(readonly)
+        except sqlite3.DatabaseError as exc:
+            raise LedgerError(
+                f"{path} cannot be read ({exc}); 'magickbox verify --repair' rebuilds its rows from the job folders"
+            ) from exc
+
+    def _open(self, readonly: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            if readonly:
+                connection.execute("PRAGMA query_only = ON")
+                self._refuse_newer(connection)
+            else:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _refuse_newer(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        newest = _migrations()[-1][0]
+        if version > newest:
+            raise LedgerError(
+                f"{self.path} has schema version {version}, this program knows {newest}; a newer magickbox wrote it"
+            )
+        return version
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring the schema up to date, one transaction a step, with a copy of what was there before."""
+        version = self._refuse_newer(connection)
+        for number, script in _migrations():
+            if number <= version:
+                continue
+            if version:
+                self._keep_copy(connection, version)
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+            version = number
+
+    def _keep_copy(self, connection: sqlite3.Connection, version: int) -> None:
+        copy = self.path.with_name(f"{self.path.name}.version-{version}")
+        copy.unlink(missing_ok=True)
+        connection.execute("VACUUM INTO ?", (str(copy),))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """All or nothing, durable when the block is left; raises DiskFull, after which it may be tried again."""
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.OperationalError as exc:
+                self._undo()
+                if (exc.sqlite_errorcode & 0xFF) in _FULL:
+                    self._when_full()
+                    raise DiskFull(f"the ledger cannot write: {exc}") from exc
+                raise
+            except BaseException:
+                self._undo()
+                raise
+
+    def _undo(self) -> None:
+        if self._connection.in_transaction:
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """One consistent view, for several reads."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._undo()
+
+    def damage(self) -> list[str]:
+        """What SQLite's own check finds wrong with the file; empty if nothing is."""
+        with self._lock:
+            try:
+                rows = [str(row[0]) for row in self._connection.execute("PRAGMA quick_check(20)")]
+            except sqlite3.DatabaseError as exc:
+                return [str(exc)]
+        return [] if rows == ["ok"] else rows
+
+    def close(self) -> None:
+        """Close the connection; the write-ahead log is folded in."""
+        with self._lock:
+            self._connection.close()
