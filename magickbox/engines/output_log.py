@@ -1,0 +1,69 @@
+"""The live log of a run: what a processor prints, bounded, and its last line for a message."""
+
+import contextlib
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+TAIL = 8 * 1024  # bytes of the end that are kept beyond the limit: that is where a traceback is
+LONGEST_LINE = 300
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and cursor moves of a terminal
+
+
+class OutputLog:
+    """Appends what a processor prints to a file, as it comes.
+
+    The beginning up to ``limit`` bytes is kept, and the end; a line between the two says how much is missing. A disk
+    that is full loses log lines and nothing else: a log is never a reason to stop a run.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        """Open (or make) the file; if that cannot be had, the run goes on without a log."""
+        self._fd: int | None = None
+        with contextlib.suppress(OSError):
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._room = max(0, limit - TAIL)
+        self._dropped = 0
+        self._tail = b""
+
+    def write(self, chunk: bytes) -> None:
+        """Take what was printed; never blocks on a limit and never fails."""
+        text = chunk.rstrip(b"\r\n")  # a flood of empty lines must not push the last words out
+        self._tail = (self._tail + text + chunk[len(text) : len(text) + 1])[-TAIL:]
+        kept = self._append(chunk[: self._room])
+        self._room -= kept
+        self._dropped += len(chunk) - kept
+
+    def say(self, text: str) -> None:
+        """Add a line of the box's own; it does not count as the processor's last line."""
+        self._append(f"[magickbox: {text}]\n".encode())
+
+    def close(self) -> None:
+        """Say what was dropped, add the end of it, and close."""
+        if self._dropped:
+            self.say(f"{self._dropped} bytes of output are not kept; the end of it follows")
+            self._append(self._tail[-self._dropped :])
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says something, printable, at most 300 characters."""
+        lines = re.split(r"[\r\n]+", ESCAPE.sub("", self._tail.decode("utf-8", "replace")))
+        return next((line for line in map(_printable, reversed(lines)) if line), "")
+
+    def _append(self, chunk: bytes) -> int:
+        written = 0
+        try:
+            while self._fd is not None and written < len(chunk):
+                written += os.write(self._fd, chunk[written:])
+        except OSError:
+            return written
+        return written
+
+
+def _printable(line: str) -> str:
+    shown = "".join(" " if unicodedata.category(c).startswith("C") else c for c in line)
+    return " ".join(shown.split())[:LONGEST_LINE]

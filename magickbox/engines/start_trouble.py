@@ -1,0 +1,56 @@
+"""Why a processor could not start, in words, and whose fault that is: the processor's or the machine's."""
+
+import errno
+import os
+
+THEIRS = frozenset(  # what keeps a program from starting through no fault of the machine
+    {
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOEXEC,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.E2BIG,
+        errno.EINVAL,
+    }
+)
+
+
+def of_processor(command: str, exc: OSError | ValueError) -> str | None:
+    """What is wrong with ``command``, the program to be started; None if the failure is not of its making.
+
+    ``exc`` is what subprocess raised: its file name is the program, or the working folder if that was missing.
+    """
+    if isinstance(exc, OSError) and (exc.errno not in THEIRS or str(exc.filename) != command):
+        return None
+    return f"could not start: {_why_not(command, exc)}"
+
+
+def of_machine(exc: OSError | ValueError) -> str:
+    """A sentence for trouble on the box's side: no memory, no process number, no room, no working folder."""
+    said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return f"the machine could not start it: {said}"
+
+
+def _why_not(command: str, exc: OSError | ValueError) -> str:
+    number = exc.errno if isinstance(exc, OSError) else None
+    if number == errno.ENOENT and "/" not in command:
+        return f"no program '{command}' is installed where the box looks (its PATH)"
+    if os.path.isdir(command):
+        return f"{command} is a folder"
+    if number == errno.ENOENT and os.path.exists(command):
+        return f"the interpreter '{_interpreter(command)}' named in the first line of {command} does not exist"
+    if number == errno.ENOEXEC:
+        return f"{command} is neither a program for this machine nor a script (its first line must begin with #!)"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{command}, or the interpreter in its first line, may not be executed (chmod +x)"
+    return f"{command}: {exc.strerror if isinstance(exc, OSError) else exc}"
+
+
+def _interpreter(command: str) -> str:
+    with open(command, "rb") as file:
+        line = file.readline(256).removeprefix(b"#!")
+    return repr(line.rstrip(b"\n").decode("utf-8", "replace").strip(" "))[1:-1]
