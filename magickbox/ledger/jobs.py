@@ -216,7 +216,8 @@ def _to_held(row: Sequence[object]) -> Held:
     _, place, file, sop_instance, sop_class, study, series, modality, syntax, size, checksum = row
     instance = Instance(
         sop_class=str(sop_class), sop_instance=str(sop_instance), study=str(study), series=str(series),
-        modality=str(modality), transfer_syntax=str(syntax), size=int(str(size)), checksum=str(checksum), file=str(file),
+        modality=str(modality), transfer_syntax=str(syntax), size=int(str(size)), checksum=str(checksum),
+        file=str(file),
     )  # fmt: skip
     return Held(instance, str(place))
 

@@ -1,0 +1,54 @@
+"""The contract between a receiver and the coordinator.
+
+A receiver writes only its own association folder and never opens the ledger. It asks once per association, and
+reports what is durable; an acknowledgement depends on the filesystem alone.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from magickbox.association import Association, End
+from magickbox.instance import Instance
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a peer asks for when it opens an association. ``address`` is (IP, port) as the socket has it."""
+
+    calling_ae: str
+    called_ae: str
+    address: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An A-ASSOCIATE-RJ: result, source and reason (PS3.8 9.3.4), and why in words for the log."""
+
+    result: int
+    source: int
+    reason: int
+    why: str
+
+
+CALLING_NOT_RECOGNIZED = (1, 1, 3)
+CALLED_NOT_RECOGNIZED = (1, 1, 7)
+LIMIT_EXCEEDED = (2, 3, 2)
+
+
+class Intake(Protocol):
+    """The coordinator as a receiver sees it; every call is quick and may come from any thread."""
+
+    def admit(self, request: Request) -> Association | Refusal:
+        """Decide on an association; an admitted one has its id, and must be reported as ended, once."""
+
+    def stored(self, association: Association, instance: Instance) -> None:
+        """An instance is durable in the association's folder and was answered with 0x0000."""
+
+    def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
+        """An instance was answered with a failure."""
+
+    def ended(self, association: Association, how: End) -> None:
+        """The association is over; nothing more will be written into its folder."""
+
+    def has_room(self) -> bool:
+        """False below the free-space mark: no instance is taken then."""
