@@ -41,13 +41,13 @@ class Association:
     how: End | None = None
 
 
-def title_from_wire(raw: bytes) -> str:
+def title_from_wire(raw: bytes | bytearray) -> str:
     """Read an AE title as a peer sent it: 16 bytes, often padded, not always ASCII.
 
     Leading and trailing blanks (and the NULs that some devices pad with) are not significant. Bytes outside ASCII
     are read as UTF-8, else Latin-1; control characters become ``?``, so that a title can be shown and logged.
     """
-    trimmed = raw.strip(b"\0 ")
+    trimmed = bytes(raw).strip(b"\0 ")
     try:
         text = trimmed.decode("utf-8")
     except UnicodeDecodeError:
