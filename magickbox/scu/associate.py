@@ -1,0 +1,47 @@
+"""Opens an association with a destination as its requestor, or says why that did not work."""
+
+import socket
+from collections.abc import Sequence
+
+from magickbox.destination import DicomDestination, Retry
+from magickbox.errors import PeerError
+from magickbox.scu.pdu import Context
+from magickbox.scu.upperlayer import Association, Registry, Timeouts, words_of
+
+
+def associate(
+    destination: DicomDestination, contexts: Sequence[Context], timeouts: Timeouts, registry: Registry
+) -> Association | Retry:
+    """Open an association that proposes these contexts, or say why it may work at another time.
+
+    Every reject is passing, even a permanent one: an administrator mends it in the morning.
+    """
+    sock = _connect(destination, timeouts.connect)
+    if isinstance(sock, Retry):
+        return sock
+    association = Association(sock, timeouts, registry)
+    try:
+        association.negotiate(destination, contexts)
+    except PeerError as exc:
+        association.abort()
+        association.close()
+        return Retry(str(exc))
+    return association
+
+
+def _connect(destination: DicomDestination, timeout: float) -> socket.socket | Retry:
+    host, port = destination.host, destination.port
+    try:
+        sock = socket.create_connection((host, port), timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each message waits 40 ms for an ACK
+    except socket.gaierror as exc:
+        return Retry(f"the host name '{host}' does not resolve: {words_of(exc)}")
+    except (ValueError, OverflowError):  # not even a name: an empty label, a NUL, a port out of range
+        return Retry(f"'{host}:{port}' is not a name and a port that can be called")
+    except TimeoutError:
+        return Retry(f"no connection to {host}:{port} within {timeout:g} s")
+    except ConnectionRefusedError:
+        return Retry(f"connection refused: nothing listens on {host}:{port}")
+    except OSError as exc:
+        return Retry(f"no connection to {host}:{port}: {words_of(exc)}")
+    return sock

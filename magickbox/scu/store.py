@@ -1,0 +1,136 @@
+"""C-STORE as SCU: sends instances as they are stored, in pieces and undecoded (PS3.7 9.1.1, PS3.4 Annex B)."""
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from io import FileIO
+from types import TracebackType
+from typing import Self
+
+from pydicom import config
+from pydicom.uid import UID
+
+from magickbox.destination import DicomDestination, Rejected, Result, Retry, judge
+from magickbox.dicomheader import read_file_meta
+from magickbox.errors import PeerError, UnreadableHeader
+from magickbox.owncalls import OwnCalls
+from magickbox.scu.associate import associate
+from magickbox.scu.command import C_STORE_RSP, c_store_request
+from magickbox.scu.pdu import MAX_CONTEXTS, Context
+from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
+from magickbox.sender import Item, Session
+
+
+def context_of(item: Item) -> Context:
+    """The presentation context that an item needs: its SOP class in the transfer syntax it is stored in."""
+    return Context(item.sop_class, item.transfer_syntax)
+
+
+class StoreSender:
+    """Sends over DICOM associations; the box's own calls are registered before the first byte leaves."""
+
+    def __init__(self, own_calls: OwnCalls, timeouts: Timeouts | None = None) -> None:
+        self._own_calls = own_calls
+        self._timeouts = timeouts or Timeouts()
+
+    def split(self, items: Sequence[Item]) -> list[list[Item]]:
+        """Groups that need at most 128 contexts each, in the order in which the contexts come up."""
+        order = {context: at for at, context in enumerate(dict.fromkeys(context_of(item) for item in items))}
+        groups: list[list[Item]] = [[] for _ in range(-(-len(order) // MAX_CONTEXTS))]
+        for item in items:
+            groups[order[context_of(item)] // MAX_CONTEXTS].append(item)
+        return groups
+
+    def connect(self, destination: DicomDestination, items: Sequence[Item], job: str) -> Session | Retry:
+        """Open an association for these items, or say why it may work later."""
+        contexts = list(dict.fromkeys(context_of(item) for item in items))
+        registry = Registry(lambda address: self._own_calls.opened(address, job), self._own_calls.closed)
+        association = associate(destination, contexts, self._timeouts, registry)
+        return association if isinstance(association, Retry) else StoreSession(association)
+
+
+class StoreSession:
+    """C-STOREs over one association."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._message_id = 0
+
+    def __enter__(self) -> Self:
+        """The session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the association, or abort it after an exception."""
+        if kind is None:
+            self._association.release()
+        else:
+            self._association.abort()
+            self._association.close()
+
+    @property
+    def is_open(self) -> bool:
+        """False once the association is over."""
+        return self._association.is_open
+
+    def abort(self) -> None:
+        """Abort the association, from any thread."""
+        self._association.abort()
+
+    def send(self, item: Item) -> Result:
+        """Send one instance and judge the response."""
+        if not self.is_open:
+            return Retry("the association is over")
+        context = context_of(item)
+        number = self._association.accepted.get(context)
+        if number is None:
+            why = self._association.refused.get(context, "it was not proposed")
+            return Rejected(f"no acceptable presentation context for {_name(context)}: {why}")
+        try:
+            file = _open(item)
+        except OSError as exc:
+            return Rejected(f"the file cannot be read: {exc.strerror}")
+        with file:
+            return self._send_file(number, item, file)
+
+    def _send_file(self, number: int, item: Item, file: FileIO) -> Result:
+        try:
+            meta = read_file_meta(file)
+            left = os.fstat(file.fileno()).st_size - meta.offset
+        except UnreadableHeader as exc:
+            return Rejected(f"the file cannot be read: {exc}")
+        except OSError as exc:
+            return Rejected(f"the file cannot be read: {exc.strerror}")
+        if meta.transfer_syntax not in ("", item.transfer_syntax):
+            return Rejected("the file has another transfer syntax than when it was selected")
+        self._message_id = self._message_id % 0xFFFF + 1
+        command = c_store_request(self._message_id, item.sop_class, item.sop_instance)
+        try:
+            file.seek(meta.offset)
+            self._association.send(number, command, file, left)
+            response = self._association.response(C_STORE_RSP, self._message_id)
+        except (PeerError, ReadTrouble) as exc:
+            return Retry(str(exc))
+        return judge(response.status, response.comment)
+
+
+def _open(item: Item) -> FileIO:
+    """Open a regular file, unbuffered; anything else (a FIFO would wait for ever) is an OSError."""
+    fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(None, "not a regular file")
+    with suppress(OSError, AttributeError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    return open(fd, "rb", buffering=0)
+
+
+def _name(context: Context) -> str:
+    """The context in words; a UID that no dictionary knows stays as it is."""
+    sop_class, syntax = (
+        UID(uid, validation_mode=config.IGNORE) for uid in (context.sop_class, context.transfer_syntax)
+    )
+    return f"{sop_class.name} in {syntax.name}"

@@ -1,0 +1,287 @@
+"""An association that the box opened: its negotiation, the messages over it, and its end (PS3.8 7, PS3.7 6.3).
+
+The box's own small upper layer rather than pynetdicom's: that one queues a whole object in memory when the network is
+slower than the disk, writes without a time limit from a thread that keeps the process alive, and looks for work every
+millisecond. Here one thread reads the file, writes the socket and waits, so memory and time are bounded by design.
+"""
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO, FileIO
+
+from magickbox.destination import DicomDestination
+from magickbox.errors import PeerError
+from magickbox.owncalls import Address
+from magickbox.scu import pdu
+from magickbox.scu.command import Response, read_response
+
+MAX_FRAGMENT = 128 * 1024
+MAX_PDU = 1024 * 1024
+MAX_COMMAND = 64 * 1024
+FAREWELL = 5.0
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Time limits in seconds: for the connection, the answer to the request, a response, and each piece written."""
+
+    connect: float = 10.0
+    associate: float = 30.0
+    response: float = 120.0
+    write: float = 60.0
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Who is told of the socket's own address, before anything is said on it and when it is closed."""
+
+    opened: Callable[[Address], None] = lambda _address: None
+    closed: Callable[[Address], None] = lambda _address: None
+
+
+class ReadTrouble(Exception):
+    """The file that is being sent could not be read to its end."""
+
+
+class Association:
+    """An association that the box opened; used by one thread, but ``abort`` may come from any.
+
+    Methods raise PeerError with a sentence when the peer or the network ends it; it is then closed.
+    """
+
+    def __init__(self, sock: socket.socket, timeouts: Timeouts, registry: Registry) -> None:
+        self._sock = sock
+        self._timeouts = timeouts
+        self._registry = registry
+        self._address = sock.getsockname()[:2]
+        self._writing = threading.Lock()
+        self._ending = threading.Lock()
+        self._aborted = False
+        self.is_open = True
+        self.room = MAX_FRAGMENT
+        self.accepted: dict[pdu.Context, int] = {}
+        self.refused: dict[pdu.Context, str] = {}
+        registry.opened(self._address)
+
+    def negotiate(self, destination: DicomDestination, contexts: Sequence[pdu.Context]) -> None:
+        """Propose the contexts and note what the peer says of each (PS3.8 7.1)."""
+        self._write(pdu.associate_request(destination.called_ae, destination.calling_ae, contexts))
+        kind, body = self._read_pdu(time.monotonic() + self._timeouts.associate)
+        if kind == pdu.REJECT:
+            raise self._broken(pdu.reject_words(body))
+        if kind != pdu.ACCEPT:
+            raise self._broken(self._words(kind, body))
+        try:
+            answer = pdu.read_accept(body)
+        except pdu.MalformedPdu as exc:
+            raise self._broken(str(exc), say=True) from exc
+        self.room = _room(answer.max_length)
+        self._sort(contexts, {number: (result, syntax) for number, result, syntax in answer.contexts})
+
+    def _sort(self, contexts: Sequence[pdu.Context], answers: dict[int, tuple[int, str]]) -> None:
+        for position, context in enumerate(contexts):
+            number = 2 * position + 1
+            result, syntax = answers.get(number, (-1, ""))
+            if result == 0 and syntax == context.transfer_syntax:
+                self.accepted[context] = number
+            else:
+                self.refused[context] = _context_words(result)
+
+    def send(self, context: int, command: bytes, dataset: FileIO | None = None, size: int = 0) -> None:
+        """Send one message: the command set and, from where the file stands, ``size`` bytes of dataset.
+
+        Raises ReadTrouble, after an abort, when the file has fewer.
+        """
+        start = self._framed_command(context, command)
+        if dataset is None:
+            self._write(start)
+            return
+        frame = bytearray(len(start) + 12 + self.room)
+        frame[: len(start)] = start
+        at, left = len(start), size
+        while True:
+            n = min(left, self.room)
+            left -= n
+            frame[at : at + 12] = pdu.data_header(context, n, command=False, last=left == 0)
+            self._fill(dataset, memoryview(frame)[at + 12 : at + 12 + n])
+            self._write(memoryview(frame)[: at + 12 + n])
+            if not left:
+                return
+            at = 0
+
+    def _framed_command(self, context: int, command: bytes) -> bytes:
+        pieces = [command[at : at + self.room] for at in range(0, len(command), self.room)]
+        last = len(pieces) - 1
+        return b"".join(
+            pdu.data_header(context, len(piece), command=True, last=at == last) + piece
+            for at, piece in enumerate(pieces)
+        )
+
+    def _fill(self, dataset: FileIO, view: memoryview) -> None:
+        done = 0
+        try:
+            while done < len(view):
+                n = dataset.readinto(view[done:])
+                if not n:
+                    raise ReadTrouble("the file became shorter while it was sent")
+                done += n
+        except OSError as exc:
+            self.abort()
+            raise ReadTrouble(f"the file cannot be read to its end: {exc.strerror}") from exc
+        except ReadTrouble:
+            self.abort()
+            raise
+
+    def response(self, field: int, message_id: int) -> Response:
+        """Wait for the response to that message."""
+        deadline = time.monotonic() + self._timeouts.response
+        try:
+            response = read_response(self._message(deadline))
+        except pdu.MalformedPdu as exc:
+            raise self._broken(str(exc), say=True) from exc
+        if (response.field, response.answers) != (field, message_id):
+            raise self._broken("the peer answered something that was not asked", say=True)
+        return response
+
+    def _message(self, deadline: float) -> bytes:
+        """The command set of the next message; a dataset after it is passed over."""
+        command, whole = BytesIO(), False
+        while True:
+            kind, body = self._read_pdu(deadline)
+            if kind != pdu.DATA:
+                raise self._broken(self._words(kind, body), say=kind not in (pdu.ABORT, pdu.RELEASE_RQ))
+            for fragment in pdu.read_data(body):
+                if fragment.is_command and not whole:
+                    command.write(fragment.data)
+                    whole = fragment.is_last
+                    if command.tell() > MAX_COMMAND:
+                        raise pdu.MalformedPdu(f"the command set of its response is longer than {MAX_COMMAND} bytes")
+                    if whole and not read_response(command.getvalue()).has_dataset:
+                        return command.getvalue()
+                elif whole and fragment.is_last:
+                    return command.getvalue()
+
+    def _words(self, kind: int, body: bytes) -> str:
+        if kind == pdu.ABORT:
+            return pdu.abort_words(body)
+        if kind == pdu.RELEASE_RQ:
+            with suppress(OSError):
+                self._sock.sendall(pdu.RELEASE_REPLY)
+            return "the peer released the association before it answered"
+        return f"the peer sent a PDU of type 0x{kind:02X} where none may come"
+
+    def release(self) -> None:
+        """End the association properly; every response is here, so what goes wrong now is no matter."""
+        if self.is_open:
+            with suppress(PeerError):
+                self._write(pdu.RELEASE_REQUEST)
+                kind, _ = self._read_pdu(time.monotonic() + min(FAREWELL, self._timeouts.response))
+                if kind == pdu.RELEASE_RQ:  # both at once (PS3.8 7.2.2)
+                    self._write(pdu.RELEASE_REPLY)
+        self.close()
+
+    def abort(self) -> None:
+        """End the association at once, from any thread; who waits in it gets PeerError. Its own thread closes it."""
+        self._aborted = True
+        if self.is_open and self._writing.acquire(blocking=False):
+            try:
+                with suppress(OSError):
+                    self._sock.send(pdu.ABORT_BY_USER, socket.MSG_DONTWAIT)
+            finally:
+                self._writing.release()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        with self._ending:
+            if not self.is_open:
+                return
+            self.is_open = False
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in it
+        self._registry.closed(self._address)
+
+    def close(self) -> None:
+        """Give the socket back; only the thread that uses the association may, lest its number be taken meanwhile."""
+        self._hang_up()
+        self._sock.close()
+
+    def _broken(self, words: str, *, say: bool = False) -> PeerError:
+        """Close, with an A-ABORT if ``say``, and return what to raise."""
+        aborted = self._aborted
+        if say:
+            self.abort()
+        self.close()
+        return PeerError("the box ended the association" if aborted else words)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        try:
+            with self._writing:
+                self._sock.settimeout(self._timeouts.write)
+                self._sock.sendall(data)
+        except TimeoutError as exc:
+            raise self._broken(f"the peer took nothing for {self._timeouts.write:g} s") from exc
+        except OSError as exc:
+            raise self._broken(self._last_words() or f"the connection broke: {words_of(exc)}") from exc
+
+    def _last_words(self) -> str:
+        """The A-ABORT that a peer may have sent before it closed."""
+        with suppress(OSError, PeerError, struct.error):
+            self._sock.setblocking(False)
+            data = self._sock.recv(10)
+            if len(data) == 10 and data[0] == pdu.ABORT:
+                return pdu.abort_words(data[6:])
+        return ""
+
+    def _read_pdu(self, deadline: float) -> tuple[int, bytes]:
+        began = time.monotonic()
+        try:
+            kind, length = struct.unpack(">BxI", self._read(6, deadline))
+            if length > MAX_PDU:
+                raise self._broken(f"the peer announces a PDU of {length} bytes: this is not DICOM", say=True)
+            return kind, self._read(length, deadline)
+        except TimeoutError as exc:
+            raise self._broken(f"the peer did not answer within {time.monotonic() - began:.3g} s", say=True) from exc
+        except OSError as exc:
+            raise self._broken(f"the connection broke: {words_of(exc)}") from exc
+
+    def _read(self, length: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            piece = self._sock.recv(length - len(data))
+            if not piece:
+                raise self._broken("the peer closed the connection" + (" in the middle of a PDU" if data else ""))
+            data += piece
+        return bytes(data)
+
+
+def _room(max_length: int) -> int:
+    """How many bytes of a message fit into one PDU of the peer's; fragments have an even length (PS3.8 E.2)."""
+    room = min(max_length or MAX_FRAGMENT, MAX_FRAGMENT) - 6
+    if room < 2:
+        raise PeerError(f"the peer takes PDUs of at most {max_length} bytes, into which nothing fits")
+    return room // 2 * 2
+
+
+def _context_words(result: int) -> str:
+    """PS3.8 Table 9-18, in words."""
+    return {
+        0: "it accepted a transfer syntax that was not offered",
+        1: "refused by the user",
+        3: "SOP class not supported",
+        4: "transfer syntax not supported",
+    }.get(result, "no reason given")
+
+
+def words_of(exc: OSError) -> str:
+    """What the system says of an error."""
+    return exc.strerror or (os.strerror(exc.errno) if exc.errno else type(exc).__name__)
