@@ -70,6 +70,13 @@ class Due:
     arrivals: tuple[Arrival, ...]
     aborted: bool
 
+    def per_association(self) -> dict[str, int]:
+        """How many of the arrivals each association brought, in the order in which they began."""
+        counts: dict[str, int] = {}
+        for arrival in self.arrivals:
+            counts[arrival.association] = counts.get(arrival.association, 0) + 1
+        return counts
+
 
 class Gathering:
     """All studies that are on their way to become jobs; used by one thread."""

@@ -8,8 +8,7 @@ import socket as sockets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,7 +48,7 @@ class Port:
     ae_title: str = "MAGICKBOX"
     fsync: bool = True
     max_associations: int = 200
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     reached: Reached = unwatched
 
 
@@ -119,7 +118,7 @@ class IncomingConnection(Connection):
             # Full disk: the folder keeps saying that it is open, and counts as aborted at the next start.
             how = how if how.is_abort else End.ABORTED
         finally:
-            self._intake.ended(_over(self._admitted, how, ended), how)
+            self._intake.ended(replace(self._admitted, how=how, ended=ended), how)
 
     def how(self) -> End:
         """How this association ended."""
@@ -139,10 +138,6 @@ class IncomingConnection(Connection):
         self.dimse.finish()
         if not self.dimse.busy and self.is_established:
             self.abort()
-
-
-def _over(association: Association, how: End, ended: datetime) -> Association:
-    return Association(**{**association.__dict__, "how": how, "ended": ended})
 
 
 class _Handler(RequestHandler):
@@ -177,7 +172,7 @@ class _Server(ThreadedAssociationServer):
         self.port_settings, self.intake = settings, intake
         super().__init__(ae, (settings.host, settings.port), settings.ae_title, [], request_handler=_Handler)
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002  # socketserver's names
         """Close a connection at once when there are far more than associations are allowed."""
         return len(self.active_associations) < self.port_settings.max_associations + _SPARE_CONNECTIONS
 

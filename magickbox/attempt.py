@@ -1,0 +1,162 @@
+"""One run's folder: prepared, collected and published (section 8, steps 10 to 12). No ledger here."""
+
+import errno
+import json
+import os
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from magickbox.durable import fsync_folder, fsync_tree, make_folder, write_atomic
+from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
+from magickbox.processor import Outcome, Processor
+
+MAX_PROC_JSON = 1024 * 1024
+
+
+def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
+    """Step 10: a working directory that looks like a job folder; INPUT as hard links. Raises OSError."""
+    attempt = job.attempt(n)
+    make_folder(job.attempts)
+    make_folder(attempt.path)
+    for folder in (attempt.input, attempt.output, attempt.tmp):
+        folder.mkdir(exist_ok=True)
+    for file in files:
+        with suppress(FileExistsError):
+            os.link(job.input / file, attempt.input / file)
+    shutil.copyfile(job.info, attempt.info)
+    if job.log.exists() and n > 1:
+        os.replace(job.log, job.attempt(n - 1).log)
+    job.log.touch()
+    return attempt
+
+
+def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: dict[str, object]) -> None:
+    """Write run.json: when, which engine, version and digest, and how to find it again."""
+    run = {
+        "began": began,
+        "engine": "local",
+        "processor": processor.name,
+        "version": processor.version,
+        "digest": processor.digest,
+        "command": list(processor.command),
+        **handle,
+    }
+    write_atomic(attempt.run, json.dumps(run, indent=1).encode() + b"\n")
+
+
+def read_said(attempt: AttemptFolder) -> bytes | None:
+    """What the processor wrote as proc.json, beside info.json or in OUTPUT; None if it wrote none.
+
+    A link, a device or a file of more than 1 MiB is no proc.json, and reads as an invalid one.
+    """
+    for path in (attempt.proc, attempt.output / "proc.json"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            return f"proc.json cannot be read: {exc.strerror}".encode()
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_PROC_JSON:
+                return b"proc.json is not a file of at most 1 MiB"
+            return file.read(MAX_PROC_JSON)
+    return None
+
+
+def seal(attempt: AttemptFolder) -> None:
+    """Step 11, first half: what the processor wrote is durable and readable for the box."""
+    if not attempt.output.is_dir() or attempt.output.is_symlink():
+        _replace_output(attempt)
+    for folder, folders, files in os.walk(attempt.output):
+        for name in folders + files:
+            path = Path(folder, name)
+            if not path.is_symlink():
+                needed = 0o700 if path.is_dir() else 0o400
+                mode = path.stat().st_mode
+                if mode & needed != needed:
+                    path.chmod(stat.S_IMODE(mode) | needed)
+    fsync_tree(attempt.output)
+
+
+def _replace_output(attempt: AttemptFolder) -> None:
+    """A processor that removed its OUTPUT, or put a link or a file there, gets an empty one."""
+    with suppress(FileNotFoundError):
+        attempt.output.unlink()
+    attempt.output.mkdir()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What result.json keeps of a run that ended by itself."""
+
+    exit_code: int | None
+    outcome: Outcome
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        o = self.outcome
+        value = {
+            "exit": self.exit_code,
+            "success": o.success,
+            "message": o.message,
+            "entries": list(o.entries),
+            "invalid": o.invalid,
+        }
+        return json.dumps(value, indent=1).encode() + b"\n"
+
+
+def write_result(attempt: AttemptFolder, result: RunResult) -> None:
+    """Step 11, second half: result.json durable. Only this ends an attempt."""
+    write_atomic(attempt.result, result.to_bytes())
+
+
+def read_result(attempt: AttemptFolder) -> RunResult | None:
+    """The result of a run, or None if it has none: then the run says nothing."""
+    try:
+        value: dict[str, Any] = json.loads(attempt.result.read_bytes())
+        outcome = Outcome(value["success"], value["message"], tuple(value["entries"]), value["invalid"])
+        return RunResult(value["exit"], outcome)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def publish(job: JobFolder, attempt: AttemptFolder, result: RunResult) -> None:
+    """Step 12, first half: OUTPUT by rename. May be called again after a kill."""
+    if result.outcome.invalid is not None:
+        _move_up(attempt, job.path / "proc.json.invalid")
+    for path in (attempt.proc, attempt.output / "proc.json"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            path.unlink()
+    if attempt.output.exists() and not job.output.exists():
+        os.rename(attempt.output, job.output)
+    fsync_folder(attempt.path)
+    fsync_folder(job.path)
+
+
+def _move_up(attempt: AttemptFolder, target: Path) -> None:
+    for path in (attempt.proc, attempt.output / "proc.json"):
+        if path.is_symlink() or path.is_file():
+            os.replace(path, target)
+            return
+
+
+def clear(attempt: AttemptFolder, keep_output: bool = True) -> None:
+    """Remove what a run needed only while it ran."""
+    for folder in (attempt.input, attempt.tmp):
+        with suppress(OSError):
+            remove_tree(folder)
+    if not keep_output:
+        with suppress(OSError):
+            remove_tree(attempt.output)
+    with suppress(OSError):
+        attempt.info.unlink(missing_ok=True)
+
+
+def is_disk_full(exc: OSError) -> bool:
+    """True if an error says that there is no room."""
+    return exc.errno in (errno.ENOSPC, errno.EDQUOT)

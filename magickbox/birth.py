@@ -1,0 +1,125 @@
+"""A job's birth, steps 6 to 9 of section 8: gathered beside, born by one rename, then one transaction.
+
+Each step can be carried on after a kill: ``resume`` finds out by itself how far a birth had come.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from magickbox.associationrecord import MEMBER, read_association, same_content
+from magickbox.birthplan import BirthPlan, plan_from_bytes
+from magickbox.datafolder import DataFolder
+from magickbox.durable import fsync_folder, fsync_folders, make_folder, rename_durable, write_atomic
+from magickbox.gathering import Arrival
+from magickbox.job import Job
+from magickbox.jobfolder import NEW, Info, JobFolder, remove_tree
+from magickbox.ledger import Ledger, jobs
+from magickbox.steps import Reached, Step, unwatched
+
+
+class Birth:
+    """Brings jobs into the world; used by the coordinator's one thread, and at start under the lock."""
+
+    def __init__(self, data: DataFolder, ledger: Ledger, reached: Reached = unwatched) -> None:
+        self._data, self._ledger, self._reached = data, ledger, reached
+
+    def same(self, one: Arrival, other: Arrival) -> bool:
+        """True if two arrivals have the same bytes: by checksum, then by reading both."""
+        if not one.instance.same_bytes(other.instance):
+            return False
+        files = (self._data.incoming / a.association / a.instance.file for a in (one, other))
+        return same_content(*files)
+
+    def plan(self, plan: BirthPlan) -> Path:
+        """Step 6: the folder with its INPUT, info.json and plan durable. Raises OSError; nothing has moved then."""
+        folder = JobFolder(self._data.incoming / f"{NEW}{plan.job.id}")
+        try:
+            folder.make()
+            self._reached(Step.JOB_FOLDER_MADE)
+            if any(h.place == folder.superseded.name for h in plan.held):
+                make_folder(folder.superseded)
+            folder.write_info(info_of(plan))
+            write_atomic(folder.plan, plan.to_bytes())
+        except OSError:
+            with suppress(OSError):
+                remove_tree(folder.path)
+            raise
+        self._reached(Step.JOB_PLANNED)
+        return folder.path
+
+    def carry_on(self, path: Path) -> Job:
+        """Steps 7 to 9, from wherever a planned birth stands; raises OSError or DiskFull, after which it may be
+        called again with the folder that ``find`` gives."""
+        plan = plan_from_bytes(JobFolder(path).plan.read_bytes())
+        born = self._data.jobs / plan.job.id
+        if path != born:
+            self._move(plan, JobFolder(path))
+            self._sync(plan, JobFolder(path))
+            self._reached(Step.JOB_SYNCED)
+            rename_durable(path, born)
+            self._reached(Step.JOB_BORN)
+        return self._record(plan, JobFolder(born))
+
+    def find(self, job: str) -> Path:
+        """Where a job stands whose birth was interrupted."""
+        born = self._data.jobs / job
+        return born if born.exists() else self._data.incoming / f"{NEW}{job}"
+
+    def _move(self, plan: BirthPlan, folder: JobFolder) -> None:
+        """Step 7. A source that is gone was moved before; a target that is missing then is damage."""
+        for transfer in plan.moves:
+            self._transfer(self._data.incoming / transfer.source, folder.path / transfer.target, os.rename)
+            self._reached(Step.JOB_MOVING)
+        for transfer in plan.links:
+            with suppress(FileNotFoundError):  # its owner was deleted meanwhile, on purpose
+                self._transfer(self._data.jobs / transfer.source, folder.path / transfer.target, os.link)
+        self._reached(Step.JOB_MOVED)
+
+    def _transfer(self, source: Path, target: Path, act: Callable[[Path, Path], None]) -> None:
+        if not target.exists():
+            act(source, target)
+
+    def _sync(self, plan: BirthPlan, folder: JobFolder) -> None:
+        """Step 8, first half: every folder whose entries changed."""
+        sources = {(self._data.incoming / t.source).parent for t in plan.moves}
+        targets = {(folder.path / t.target).parent for t in (*plan.moves, *plan.links)}
+        fsync_folders(sorted(f for f in (sources | targets | {folder.path}) if f.exists()))
+
+    def _record(self, plan: BirthPlan, folder: JobFolder) -> Job:
+        """Step 9: one transaction; then the plan, dropped copies and emptied association folders go."""
+        with self._ledger.transaction() as tx:
+            jobs.add(tx, plan.job, plan.shares, plan.held)
+        self._reached(Step.JOB_RECORDED)
+        for drop in plan.drops:
+            (self._data.incoming / drop).unlink(missing_ok=True)
+        folder.plan.unlink(missing_ok=True)
+        fsync_folder(folder.path)
+        for share in plan.shares:
+            self.sweep(share.association.id)
+        self._reached(Step.JOB_SWEPT)
+        return plan.job
+
+    def sweep(self, association: str, known_ended: bool = False) -> None:
+        """Remove an association folder that has ended and holds no instance any more."""
+        folder = self._data.incoming / association
+        with suppress(OSError, ValueError, KeyError):
+            if set(os.listdir(folder)) <= {MEMBER} and (known_ended or read_association(folder).ended):
+                (folder / MEMBER).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def info_of(plan: BirthPlan) -> Info:
+    """The info.json that a plan's job gets."""
+    job = plan.job
+    return Info(
+        job=job.id,
+        received=job.received,
+        associations=tuple((s.association, s.instances) for s in plan.shares),
+        instances=tuple(h.instance for h in plan.held if h.place != "superseded"),
+        follows=job.follows,
+        rerun_of=job.rerun_of,
+        parent=job.parent,
+        aborted=job.aborted,
+    )

@@ -1,0 +1,231 @@
+"""The first stage: associations are admitted, their instances gathered, and jobs born when they are due."""
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from magickbox.access import Access
+from magickbox.association import Association, End
+from magickbox.associationrecord import read_instance, unreported
+from magickbox.birth import Birth
+from magickbox.birthplan import BirthPlan
+from magickbox.clock import now
+from magickbox.datafolder import DataFolder
+from magickbox.errors import DiskFull, MagickboxError, UnreadableHeader
+from magickbox.gathering import Arrival, Due, Gathering, grouping
+from magickbox.instance import Instance
+from magickbox.intake import Refusal, Request
+from magickbox.job import Job
+from magickbox.ledger import Ledger
+from magickbox.ledger.jobs import Share
+from magickbox.logs import Note
+from magickbox.newjob import Policy, conceive
+from magickbox.owncalls import OwnCalls
+from magickbox.processor import Group
+
+RETRY = 2.0
+
+
+@dataclass(frozen=True)
+class _Stored:
+    association: Association
+    instance: Instance
+
+
+@dataclass(frozen=True)
+class _Ended:
+    association: Association
+    how: End
+
+
+class Receive:
+    """The intake of the box (see ``intake.Intake``) and the coordinator's thread that gives birth to jobs."""
+
+    def __init__(
+        self,
+        data: DataFolder,
+        ledger: Ledger,
+        birth: Birth,
+        policy: Callable[[str], Policy],
+        access: Access,
+        has_room: Callable[[], bool],
+        own_calls: OwnCalls,
+        on_born: Callable[[Job], None],
+        note: Note,
+    ) -> None:
+        self._data, self._ledger, self._birth = data, ledger, birth
+        self._policy, self._access, self._own_calls = policy, access, own_calls
+        self.has_room = has_room
+        self._on_born, self._note = on_born, note
+        self._events: queue.SimpleQueue[_Stored | _Ended | None] = queue.SimpleQueue()
+        self._gathering = Gathering()
+        self._lock = threading.Lock()
+        self._open: dict[str, Association] = {}
+        self._counts: dict[str, int] = {}
+        self._known: dict[str, Association] = {}
+        self._unborn: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
+        self._stopping = threading.Event()
+
+    # --- intake: called from receivers' threads ---------------------------------------------------------------------
+
+    def admit(self, request: Request) -> Association | Refusal:
+        """Decide on an association (``intake.Intake``)."""
+        with self._lock:
+            refusal = self._access.judge(request, len(self._open), self.has_room())
+            if refusal is None:
+                association = self._new_association(request)
+                self._open[association.id] = association
+        facts = {"calling": request.calling_ae, "called": request.called_ae, "from": request.address[0]}
+        if refusal is not None:
+            code = f"{refusal.result}/{refusal.source}/{refusal.reason}"
+            self._note("warning", "rejected", {**facts, "answer": code, "reason": refusal.why})
+            return refusal
+        self._note("info", "accepted", {"association": association.id, **facts})
+        return association
+
+    def _new_association(self, request: Request) -> Association:
+        moment = now()
+        return Association(
+            id=f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            peer=request.address[0],
+            began=moment,
+            parent=self._own_calls.job_of(request.address),
+        )
+
+    def stored(self, association: Association, instance: Instance) -> None:
+        """An instance is durable and answered (``intake.Intake``)."""
+        self._events.put(_Stored(association, instance))
+
+    def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
+        """An instance was answered with a failure (``intake.Intake``)."""
+        facts = {"association": association.id, "instance": sop_instance, "status": f"0x{status:04X}", "reason": why}
+        self._note("warning", "refused", facts)
+
+    def ended(self, association: Association, how: End) -> None:
+        """An association is over (``intake.Intake``)."""
+        with self._lock:
+            self._open.pop(association.id, None)
+        self._events.put(_Ended(association, how))
+
+    # --- the coordinator's thread -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start to give birth to jobs."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is in hand; what still gathers stays in its association folders for the next start."""
+        self._stopping.set()
+        self._events.put(None)
+        self._thread.join()
+
+    def recover(self, association: Association) -> None:
+        """Gather what an association folder of an earlier run of the box holds; before ``start`` (step 20)."""
+        how = association.how or End.STOPPED
+        self._end(_Ended(replace(association, how=how), End.STOPPED))
+
+    def open_associations(self) -> list[Association]:
+        """The associations that are open now."""
+        with self._lock:
+            return list(self._open.values())
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            due = self._gathering.next_due()
+            timeout = None if due is None else max(0.0, due - time.monotonic())
+            if self._unborn:
+                timeout = min(RETRY, timeout) if timeout is not None else RETRY
+            self._take_events(timeout)
+            for job in list(self._unborn):
+                self._bear(job)
+            for ready in self._gathering.take_due(time.monotonic()):
+                self._give_birth(ready)
+
+    def _take_events(self, timeout: float | None) -> None:
+        """Wait for one event, at most until the next job is due, then take all that have come."""
+        try:
+            event = self._events.get(timeout=timeout)
+            while True:
+                if isinstance(event, _Stored):
+                    self._gather(event.association, event.instance)
+                elif isinstance(event, _Ended):
+                    self._end(event)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return
+
+    def _gather(self, association: Association, instance: Instance) -> None:
+        policy = self._policy(association.called_ae)
+        key = grouping(association, instance.study, policy.group is Group.ASSOCIATION)
+        self._known[association.id] = association
+        self._counts[association.id] = self._counts.get(association.id, 0) + 1
+        self._gathering.stored(key, policy.waits, Arrival(association.id, instance), time.monotonic())
+
+    def _end(self, event: _Ended) -> None:
+        """Rescan the folder for what was acknowledged and not reported, then let the studies go."""
+        association = event.association
+        known = self._gathering.files_of(association.id)
+        folder = self._data.incoming / association.id
+        if folder.is_dir():
+            for path in unreported(folder, known):
+                self._gather_found(association, path)
+        if association.id in self._known:
+            self._known[association.id] = association
+        self._gathering.ended(association.id, event.how, time.monotonic())
+        if not self._gathering.files_of(association.id):
+            self._birth.sweep(association.id, known_ended=True)
+        facts = {"association": association.id, "how": event.how, "instances": self._counts.pop(association.id, 0)}
+        self._note("info" if event.how is End.RELEASED else "warning", "ended", facts)
+
+    def _gather_found(self, association: Association, path: Path) -> None:
+        try:
+            instance = read_instance(path)
+        except (OSError, UnreadableHeader) as exc:
+            facts = {"association": association.id, "file": path.name, "reason": exc}
+            self._note("error", "unreadable", facts)
+            return
+        self._gather(association, instance)
+
+    # --- birth ------------------------------------------------------------------------------------------------------
+
+    def _give_birth(self, due: Due) -> None:
+        """Plan and bear a job; what the disk refuses is tried again."""
+        try:
+            plan = self._plan(due)
+            self._birth.plan(plan)
+        except (OSError, DiskFull) as exc:
+            self._note("error", "birth-waits", {"called": due.key.called_ae, "reason": exc})
+            waits = replace(self._policy(due.key.called_ae).waits, settle=RETRY, settle_after_abort=RETRY)
+            self._gathering.put_back(due, waits, time.monotonic())
+            return
+        self._unborn.append(plan.job.id)
+        self._bear(plan.job.id)
+
+    def _bear(self, job: str) -> None:
+        try:
+            born = self._birth.carry_on(self._birth.find(job))
+        except (OSError, MagickboxError) as exc:
+            self._note("error", "birth-waits", {"job": job, "reason": exc})
+            return
+        self._unborn.remove(job)
+        self._forget_associations()
+        facts = {"job": born.id, "calling": born.calling_ae, "called": born.called_ae, "instances": born.instances}
+        self._note("info", "born", {**facts, "follows": born.follows, "state": born.state, "reason": born.reason})
+        self._on_born(born)
+
+    def _forget_associations(self) -> None:
+        waiting = {a for a in self._known if self._gathering.files_of(a)}
+        with self._lock:
+            self._known = {i: a for i, a in self._known.items() if i in waiting or i in self._open}
+
+    def _plan(self, due: Due) -> BirthPlan:
+        shares = tuple(Share(self._known[a], n) for a, n in due.per_association().items())
+        with self._ledger.reading() as tx:
+            return conceive(tx, due, shares, self._policy(due.key.called_ae), self._birth.same)
