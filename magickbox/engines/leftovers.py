@@ -1,11 +1,12 @@
 """What a run has started and not ended: found in /proc, and ended.
 
-A process belongs to a run if its environment carries the run's marker, if it is in the session that the run began,
-or if its parent belongs to it. Together that finds children, background jobs, double forks and ``setsid`` daemons,
-also those of a box that was killed. A daemon that clears its environment, leaves the session and outlives its parent
-escapes; only a process namespace holds that one (the sandbox's work). ``PR_SET_CHILD_SUBREAPER`` would bring such
-orphans to the box, but it holds for the whole process, the box would have to reap children that are not its own,
-and with several runs at once nothing says whose orphan it is. So it is not used.
+A process belongs to a run if its environment carries the run's marks (its name and its box: two boxes on one machine
+must not end each other's runs), if it is in the session that the run began, or if its parent belongs to it. Together
+that finds children, background jobs, double forks and ``setsid`` daemons, also those of a box that was killed. A
+daemon that clears its environment, leaves the session and outlives its parent escapes; only a process namespace holds
+that one (the sandbox's work). ``PR_SET_CHILD_SUBREAPER`` would bring such orphans to the box, but it holds for the
+whole process, the box would have to reap children that are not its own, and with several runs at once nothing says
+whose orphan it is. So it is not used.
 
 /proc is read directly: one look costs about 10 µs a process, and every end of a run takes one.
 """
@@ -15,10 +16,9 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-MARKER = "MAGICKBOX_RUN"
 PATIENCE = 5.0  # seconds for killed processes to be gone
 BATCH = 64  # process handles held open at once
 
@@ -52,10 +52,11 @@ def look_at(pid: int) -> Seen | None:
     return Seen(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] not in (b"Z", b"X"))
 
 
-def find(name: str, session: int | None = None, born: int = 0) -> list[Seen]:
+def find(marks: Mapping[str, str], session: int | None = None, born: int = 0) -> list[Seen]:
     """The living processes of a run; ``born`` spares a look at those that are older than the run."""
+    wanted = {os.fsencode(f"{key}={value}") for key, value in marks.items()}
     living = [seen for seen in _everything() if seen.born >= born and seen.pid != os.getpid()]
-    ours = {seen.pid for seen in living if seen.session == session or _is_marked(seen.pid, name)}
+    ours = {seen.pid for seen in living if seen.session == session or _is_marked(seen.pid, wanted)}
     grown = -1
     while grown != len(ours):
         grown = len(ours)
@@ -63,14 +64,14 @@ def find(name: str, session: int | None = None, born: int = 0) -> list[Seen]:
     return [seen for seen in living if seen.pid in ours]
 
 
-def end_all(name: str, session: int | None = None, born: int = 0, patience: float = PATIENCE) -> Ending:
+def end_all(marks: Mapping[str, str], session: int | None = None, born: int = 0, patience: float = PATIENCE) -> Ending:
     """Kill everything that belongs to a run, look again until nothing is left, and say how many there were.
 
     A process may fork between the look and the kill, so one round is not enough.
     """
     ended: set[Seen] = set()
     give_up = time.monotonic() + patience
-    while found := find(name, session, born):
+    while found := find(marks, session, born):
         if time.monotonic() > give_up:
             return Ending(len(ended), tuple(seen.pid for seen in found))
         for start in range(0, len(found), BATCH):
@@ -85,10 +86,10 @@ def _everything() -> Iterator[Seen]:
             yield seen
 
 
-def _is_marked(pid: int, name: str) -> bool:
+def _is_marked(pid: int, wanted: set[bytes]) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{MARKER}={name}".encode() in file.read().split(b"\0")
+            return wanted <= set(file.read().split(b"\0"))
     except OSError:
         return False
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
@@ -44,30 +44,27 @@ def clean_environment(inherited: Mapping[str, str], interpreter: Path) -> dict[s
 class LocalEngine:
     """Runs processors as child processes; implements ``engine.Engine``."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """``environment`` is what every processor gets (see ``clean_environment``), beside what names its run."""
+    def __init__(self, environment: Mapping[str, str], box: Path) -> None:
+        """``environment`` is what every processor gets (see ``clean_environment``), beside what names its run.
+
+        ``box`` is the data folder: it tells this box's runs from those of another one on the same machine.
+        """
         self._environment = dict(environment)
+        self._box = str(box.absolute())
         self._lock = threading.Lock()
         self._bells: dict[str, _Bell] = {}
 
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end, with everything that it started ended too; see ``engine.Engine.run``."""
         try:
-            bell = _Bell()
+            bell = self._listed(run.name)
         except OSError as exc:
             return Ended(None, interrupted=start_trouble.of_machine(exc))
-        with self._listed(run.name, bell), contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
-            try:
-                child = self._start(run, log)
-            except (OSError, ValueError) as exc:
-                return _not_started(run, exc, log)
-            try:
-                started({"engine": "local", "pid": child.pid, "started": datetime.now(UTC).isoformat()})
-                why = _attend(child, run, bell, log)
-            finally:
-                code, stuck = child.finish(run.name)
-                shutil.rmtree(_private(run), ignore_errors=True)
-            return _ended(run, why, code, stuck, bell.reason, log.last_line)
+        try:
+            with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
+                return self._run(run, started, bell, log)
+        finally:
+            self._unlist(run.name, bell)
 
     def stop(self, name: str, reason: str) -> None:
         """End a run that another thread waits for; see ``engine.Engine.stop``."""
@@ -77,20 +74,32 @@ class LocalEngine:
 
     def end_leftovers(self, name: str) -> int:
         """End what a killed box had started under this name, at once; return how many processes there were."""
-        return leftovers.end_all(name).ended
+        return leftovers.end_all(self._marks(name)).ended
 
-    @contextlib.contextmanager
-    def _listed(self, name: str, bell: "_Bell") -> Iterator[None]:
+    def _listed(self, name: str) -> "_Bell":
         with self._lock:
             if name in self._bells:
                 raise ValueError(f"run {name} is running already")
-            self._bells[name] = bell
+            self._bells[name] = _Bell()
+            return self._bells[name]
+
+    def _unlist(self, name: str, bell: "_Bell") -> None:
+        with self._lock:
+            del self._bells[name]
+            bell.close()
+
+    def _run(self, run: Run, started: Callable[[dict[str, object]], None], bell: "_Bell", log: OutputLog) -> Ended:
         try:
-            yield
+            child = self._start(run, log)
+        except (OSError, ValueError) as exc:
+            return _not_started(run, exc, log)
+        try:
+            started({"engine": "local", "pid": child.pid, "started": datetime.now(UTC).isoformat()})
+            why = _attend(child, run, bell, log)
         finally:
-            with self._lock:
-                del self._bells[name]
-                bell.close()
+            code, stuck = child.finish(self._marks(run.name))
+            shutil.rmtree(_private(run), ignore_errors=True)
+        return _ended(run, why, code, stuck, bell.reason, log.last_line)
 
     def _start(self, run: Run, log: OutputLog) -> "_Child":
         _private(run).mkdir(exist_ok=True)
@@ -108,7 +117,7 @@ class LocalEngine:
             return _Child(process, log)
         except OSError:
             os.killpg(process.pid, signal.SIGKILL)
-            leftovers.end_all(run.name, process.pid)
+            leftovers.end_all(self._marks(run.name), process.pid)
             process.wait()
             raise
 
@@ -125,8 +134,11 @@ class LocalEngine:
             "MAGICKBOX_INFO": str(run.workdir.absolute() / "info.json"),
             "MAGICKBOX_PROC": str(run.workdir.absolute() / "proc.json"),
             "MAGICKBOX_PROCESSOR": str(run.processor.folder.absolute()),
-            leftovers.MARKER: run.name,
+            **self._marks(run.name),
         }
+
+    def _marks(self, name: str) -> dict[str, str]:
+        return {"MAGICKBOX_RUN": name, "MAGICKBOX_BOX": self._box}
 
 
 class _Why(Enum):
@@ -191,14 +203,14 @@ class _Child:
         """Ask the whole process group to end."""
         self._signal(signal.SIGTERM)
 
-    def finish(self, name: str) -> tuple[int | None, str | None]:
+    def finish(self, marks: Mapping[str, str]) -> tuple[int | None, str | None]:
         """End all that is left, take the last output and the exit code; the second says what could not be ended.
 
         The group is killed before the process is reaped: until then nobody else can have its number.
         """
         self._signal(signal.SIGKILL)
         gone = self.wait(time.monotonic() + KILLED) is _Why.EXIT
-        alive = leftovers.end_all(name, self.pid, self._born).alive if gone else (self.pid,)
+        alive = leftovers.end_all(marks, self.pid, self._born).alive if gone else (self.pid,)
         for _ in range(DRAIN):
             if not self._pump():
                 break

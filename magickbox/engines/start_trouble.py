@@ -53,4 +53,5 @@ def _why_not(command: str, exc: OSError | ValueError) -> str:
 def _interpreter(command: str) -> str:
     with open(command, "rb") as file:
         line = file.readline(256).removeprefix(b"#!")
-    return repr(line.rstrip(b"\n").decode("utf-8", "replace").strip(" "))[1:-1]
+    words = line.rstrip(b"\n").decode("utf-8", "replace").split(" ")
+    return repr(next((word for word in words if word), ""))[1:-1]  # shows the \\r of a file with Windows line ends
