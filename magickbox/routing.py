@@ -4,6 +4,7 @@ Pure values: reading them from the routing JSON is ``rulefile``'s part, deciding
 """
 
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,19 +14,16 @@ from magickbox.tagpath import TagPath
 MAX_TESTED = 1024  # characters of a value that a pattern sees: what a pattern costs grows with them
 
 
-def title_pattern(text: str) -> re.Pattern[str]:
-    """Compile a pattern for whole AE titles or outcomes, in which case does not matter; raises re.error."""
-    return re.compile(text, re.IGNORECASE)
+def pattern(text: str) -> re.Pattern[str]:
+    """Compile a pattern of a rule: in none of them does case matter; raises re.error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about sets that a later Python may read otherwise
+        return re.compile(text, re.IGNORECASE)
 
 
-def value_pattern(text: str) -> re.Pattern[str]:
-    """Compile a pattern that may match anywhere in a value, in which case does not matter; raises re.error."""
-    return re.compile(text, re.IGNORECASE)
-
-
-def matches_whole(pattern: re.Pattern[str] | None, text: str) -> bool:
+def matches_whole(title: re.Pattern[str] | None, text: str) -> bool:
     """True if the pattern matches the whole text, blanks around it left aside; no pattern matches everything."""
-    return pattern is None or pattern.fullmatch(text.strip()) is not None
+    return title is None or title.fullmatch(text.strip()) is not None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Routing semantics: a table of cases, each difference from the original's code by name, and properties of the gates."""
+"""Routing semantics: a table of cases, the differences from the original by name, and properties of the gates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from magickbox.decision import (
     follow,
 )
 from magickbox.destination import DicomDestination
-from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, title_pattern, value_pattern
+from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, pattern
 from magickbox.tagpath import TagPath, parse_tag_path
 
 PACS = DicomDestination("10.0.0.5", 104, "ME", "PACS")
@@ -43,16 +43,16 @@ def mr(uid: str, description: str) -> File:
 
 
 def endpoint(outcome: str = "success", gate: bool = False, *filters: dict[TagPath, str]) -> Endpoint:
-    chosen = tuple(InstanceFilter(tuple(TagTest(tag, value_pattern(p)) for tag, p in each.items())) for each in filters)
-    return Endpoint(title_pattern(outcome), PACS, gate, chosen)
+    chosen = tuple(InstanceFilter(tuple(TagTest(tag, pattern(p)) for tag, p in each.items())) for each in filters)
+    return Endpoint(pattern(outcome), PACS, gate, chosen)
 
 
 def rule(*endpoints: Endpoint, called: str | None = None, calling: str | None = None, last: bool = False) -> Rule:
     return Rule(
         "a rule",
         endpoints,
-        None if called is None else title_pattern(called),
-        None if calling is None else title_pattern(calling),
+        None if called is None else pattern(called),
+        None if calling is None else pattern(calling),
         last=last,
     )
 
@@ -202,7 +202,7 @@ class TestWhich:
         assert decision.rules[0].endpoints[0].verdict is (Verdict.APPLIES if selected else Verdict.NOTHING_SELECTED)
 
     @pytest.mark.parametrize(
-        ("pattern", "values", "matches"),
+        ("regex", "values", "matches"),
         [
             ("^PRIMARY$", ("ORIGINAL\\PRIMARY\\AXIAL",), True),
             (r"^ORIGINAL\\PRIMARY", ("ORIGINAL\\PRIMARY\\AXIAL",), True),
@@ -212,8 +212,8 @@ class TestWhich:
             ("x", ("y" * 2000 + "x",), False),
         ],
     )
-    def test_a_single_value_or_the_whole_text(self, pattern: str, values: tuple[str, ...], matches: bool) -> None:
-        assert TagTest(MODALITY, value_pattern(pattern)).matches(values) is matches
+    def test_a_single_value_or_the_whole_text(self, regex: str, values: tuple[str, ...], matches: bool) -> None:
+        assert TagTest(MODALITY, pattern(regex)).matches(values) is matches
 
     def test_the_decision_tells_what_was_seen(self) -> None:
         finding = route(rule(endpoint("success", False, {MODALITY: "MR"})), files=self.FILES).rules[0].endpoints[0]
@@ -233,7 +233,7 @@ ENTRIES = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_s
 
 
 def oracle(entries: list[tuple[bool, bool, bool]]) -> dict[int, str]:
-    """What becomes of each (applies, gate, works): a gate skips all later ones if it delivers; failed, it starts them."""
+    """What becomes of each (applies, gate, works): a gate skips all later ones if it delivers, starts them if not."""
     ends: dict[int, str] = {}
     over = False
     for index, (applies, gate, works) in enumerate(entries):
@@ -257,9 +257,8 @@ def simulate(deliveries: Sequence[PlannedDelivery], works: list[bool]) -> dict[i
         assert each.entry not in ends
         ends[each.entry] = "delivered" if works[each.entry] else "replaced" if each.has_fallback else "dead"
         after = follow(deliveries, each, works[each.entry])
-        if each.gate:
-            running.extend(after.start)
-            ends.update((skipped.entry, "skipped") for skipped in after.skip)
+        running.extend(after.start)
+        ends.update((skipped.entry, "skipped") for skipped in after.skip)
     return ends
 
 
