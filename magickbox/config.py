@@ -1,0 +1,236 @@
+"""The box's settings: from the command line, the environment, magickbox.toml, and defaults, in this order.
+
+``SETTINGS`` is the table: each key with its default, how it is read, and one sentence for a person.
+"""
+
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magickbox.access import Caller, read_caller
+from magickbox.association import title_problem
+from magickbox.clock import seconds
+from magickbox.disk import Mark, read_mark
+from magickbox.errors import ConfigError
+from magickbox.processor import Group, Late
+
+FOR_EVER = math.inf
+PREFIX = "MAGICKBOX_"
+Value = str | int | float | bool | list[str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of the box, read and checked. Times are seconds; ``FOR_EVER`` is an infinite one."""
+
+    ae_title: str = "MAGICKBOX"
+    host: str = "0.0.0.0"  # noqa: S104  # the one port is for the whole network
+    port: int = 11112
+    web_host: str = "127.0.0.1"
+    web_port: int = 8080
+    me: str | None = None
+    me_port: int | None = None
+    group: Group = Group.STUDY
+    settle: float = 15.0
+    settle_open: float = 30.0
+    settle_after_abort: float = 60.0
+    max_wait: float = 3600.0
+    on_abort: str = "process"
+    late: Late = Late.NEW
+    unknown_called_ae: str = "accept"
+    calling_ae_allowed: tuple[Caller, ...] | None = None
+    max_associations: int = 200
+    fsync: bool = True
+    min_free: Mark = field(default_factory=lambda: Mark(share=0.05))
+    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    timeout: float = 3600.0
+    stop_grace: float = 20.0
+    keep_done: float = 7 * 86400.0
+    keep_unrouted: float = FOR_EVER
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key: how its value is read (raises ValueError or ConfigError), its default in words, and what it is for."""
+
+    read: Callable[[Value], object]
+    default: str
+    meaning: str
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def _title(value: Value) -> str:
+    text = _text(value)
+    problem = title_problem(text)
+    if problem:
+        raise ValueError(problem)
+    return text
+
+
+def _whole(low: int, high: int) -> Callable[[Value], int]:
+    def read(value: Value) -> int:
+        try:
+            number = int(value) if not isinstance(value, bool | list | float) else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def _duration(value: Value) -> float:
+    if isinstance(value, bool | list):
+        raise ValueError("must be a number of seconds, or a text such as '15 min'")
+    if isinstance(value, str) and value.strip().casefold() in ("for ever", "forever"):
+        return FOR_EVER
+    number = seconds(str(value))
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
+def _limited(value: Value) -> float:
+    number = _duration(value)
+    if number == FOR_EVER:
+        raise ValueError("cannot be for ever")
+    return number
+
+
+def _flag(value: Value) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return words[str(value).strip().casefold()]
+    except KeyError:
+        raise ValueError("must be true or false") from None
+
+
+def _one_of(*words: str) -> Callable[[Value], str]:
+    def read(value: Value) -> str:
+        if str(value).strip().casefold() not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return str(value).strip().casefold()
+
+    return read
+
+
+def _callers(value: Value) -> tuple[Caller, ...] | None:
+    entries = value if isinstance(value, list) else [part for part in str(value).split(",") if part.strip()]
+    if [str(e).strip().casefold() for e in entries] == ["any"]:
+        return None
+    if not entries:
+        raise ValueError('must be \'any\' or a list of AE titles such as "PACS" or "PACS@10.0.0.0/24"')
+    return tuple(read_caller(str(entry)) for entry in entries)
+
+
+SETTINGS: dict[str, Setting] = {
+    "ae_title": Setting(_title, "MAGICKBOX", "the box's own AE title; any called AE title is answered"),
+    "host": Setting(_text, "0.0.0.0", "the address to listen on"),  # noqa: S104
+    "port": Setting(_whole(0, 65535), "11112", "the one DICOM port; 0 takes a free one"),
+    "web_host": Setting(_text, "127.0.0.1", "the address of the page (reserved: this version has no page)"),
+    "web_port": Setting(_whole(0, 65535), "8080", "the port of the page (reserved: this version has no page)"),
+    "me": Setting(_text, "unset", "host of the default PACS; stands for $me in routing rules"),
+    "me_port": Setting(_whole(1, 65535), "unset", "port of the default PACS; stands for $port in routing rules"),
+    "group": Setting(
+        lambda v: Group(_one_of("study", "association")(v)), "study", "what a job gathers: study or association"
+    ),
+    "settle": Setting(_limited, "15", "seconds to wait after the last association ended; 0: at its release"),
+    "settle_open": Setting(_limited, "30", "seconds after which an open association that sends nothing lets go"),
+    "settle_after_abort": Setting(_limited, "60", "seconds to wait after an abort, for the sender's second try"),
+    "max_wait": Setting(_limited, "3600", "seconds after its first instance at which a job is born in any case"),
+    "on_abort": Setting(_one_of("process", "hold"), "process", "what becomes of a job whose last end was an abort"),
+    "late": Setting(
+        lambda v: Late(_one_of("new", "rerun")(v)), "new", "what a job of late instances gets: new ones, or all (rerun)"
+    ),
+    "unknown_called_ae": Setting(
+        _one_of("accept", "reject"), "accept", "a called AE that no processor serves: accept (and route) or reject"
+    ),
+    "calling_ae_allowed": Setting(_callers, "any", "who may send: any, or a list such as PACS, CT1@10.0.0.0/24"),
+    "max_associations": Setting(_whole(1, 10000), "200", "associations at once; more are rejected for now"),
+    "fsync": Setting(_flag, "true", "false: answer before an image is safe from a power cut (faster, your choice)"),
+    "min_free": Setting(
+        lambda v: read_mark(str(v)), "5%", "free disk space below which nothing new is taken: a share or a size"
+    ),
+    "slots": Setting(_whole(1, 1024), "number of cores", "processors at once"),
+    "timeout": Setting(_limited, "3600", "seconds that a processor may run, if it does not say otherwise"),
+    "stop_grace": Setting(_limited, "20", "seconds that a processor gets to end when it is told to"),
+    "keep_done": Setting(_duration, "7 days", "how long jobs stay whose deliveries all arrived"),
+    "keep_unrouted": Setting(_duration, "for ever", "how long jobs stay that were to go nowhere"),
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, and where each came from: ``default``, a file, an environment variable, an option."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Value | None]) -> Loaded:
+    """Read the settings; raises ConfigError that names every wrong value, where it stands, and what was expected.
+
+    ``file`` may not exist only if it is None. ``options`` are those of the command line, None where not given.
+    """
+    values: dict[str, tuple[Value, str]] = {}
+    problems: list[str] = []
+    if file is not None:
+        values.update(_from_file(file, problems))
+    for name in SETTINGS:
+        variable = PREFIX + name.upper()
+        if environment.get(variable):
+            values[name] = (environment[variable], variable)
+    for name, value in options.items():
+        if value is not None:
+            values[name] = (value, f"--{name.replace('_', '-')}")
+    read = _read(values, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    sources = {name: values[name][1] if name in values else "default" for name in SETTINGS}
+    return Loaded(Settings(**read), sources)  # type: ignore[arg-type]  # the table's readers give the fields' types
+
+
+def _from_file(file: Path, problems: list[str]) -> dict[str, tuple[Value, str]]:
+    try:
+        text = file.read_text("utf-8")
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{file}: {exc}") from exc
+    found: dict[str, tuple[Value, str]] = {}
+    for name, value in table.items():
+        where = f"{file}:{_line_of(text, name)}"
+        if name in SETTINGS:
+            found[name] = (value, where)
+        else:
+            problems.append(f"{where}: there is no setting '{name}'{_nearest(name)}")
+    return found
+
+
+def _line_of(text: str, name: str) -> int:
+    lines = (n for n, line in enumerate(text.splitlines(), 1) if line.strip(" \"'[").startswith(name))
+    return next(lines, 1)
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, SETTINGS, 1, 0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _read(values: Mapping[str, tuple[Value, str]], problems: list[str]) -> dict[str, object]:
+    read: dict[str, object] = {}
+    for name, (value, source) in values.items():
+        try:
+            read[name] = SETTINGS[name].read(value)
+        except (ValueError, ConfigError) as exc:
+            problems.append(f"{source}: {name} = {value!r}: {exc}")
+    return read
