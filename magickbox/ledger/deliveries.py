@@ -173,9 +173,15 @@ def is_wanted(tx: Transaction, delivery: int) -> bool:
     return tx.execute(f"SELECT 1 {_RUNNABLE} AND id = ?", (delivery,)).fetchone() is not None
 
 
-def instances_of(tx: Transaction, delivery: int) -> list[DeliveryItem]:
-    """Every instance of a delivery in the order of the selection."""
-    rows = tx.execute(f"SELECT {_ITEM} FROM delivery_instances WHERE delivery = ? ORDER BY n", (delivery,))
+def instances_of(
+    tx: Transaction, delivery: int, states: Sequence[ItemState] = (), limit: int = -1
+) -> list[DeliveryItem]:
+    """The instances of a delivery, in these states or in any, in the order of the selection; -1 means no limit."""
+    where = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
+    rows = tx.execute(
+        f"SELECT {_ITEM} FROM delivery_instances WHERE delivery = ? {where} ORDER BY n LIMIT ?",
+        (delivery, *states, limit),
+    )
     return [_to_item(row) for row in rows]
 
 

@@ -1,0 +1,224 @@
+"""One attempt at a delivery: its instances go to the destination one by one, and each response is committed first."""
+
+import random
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from magickbox.clock import Clock
+from magickbox.delivery import Delivery, DeliveryItem, DeliveryState, ItemState
+from magickbox.destination import Delivered, Result, Retry
+from magickbox.errors import DiskFull
+from magickbox.ledger import Ledger, Transaction, deliveries, endings
+from magickbox.logs import Note
+from magickbox.pace import Again, Arrived, Outcome, Pace, judge_attempt
+from magickbox.sender import Item, Sender, Session
+from magickbox.steps import Reached, Step
+
+T = TypeVar("T")
+
+# What a destination says, in words (PS3.7 Annex C, PS3.4 B.2.3). Its own comment is kept with the instance and never
+# logged: it may name a patient.
+_WORDS = {
+    0x0110: "processing failure",
+    0x0122: "SOP class not supported",
+    0x0124: "not authorized",
+}
+_RANGES = {0xA700: "out of resources", 0xA900: "dataset does not match its SOP class"}
+
+
+class Stopping(Exception):
+    """The box stops before something could be committed; it is done again after the next start."""
+
+
+def words_for(result: Result | DeliveryItem) -> str:
+    """What is said of a result where anybody may read it."""
+    status = result.status
+    if status is None:
+        return result.reason
+    words = _WORDS.get(status) or _RANGES.get(status & 0xFF00) or ("cannot understand" if status >> 12 == 0xC else "")
+    return f"0x{status:04X} {words}".rstrip()
+
+
+@dataclass
+class _Tally:
+    """What an attempt brought so far; ``cut_short`` says that it ended through nobody's fault and does not count."""
+
+    sent: int = 0
+    refused: int = 0
+    trouble: str = ""
+    cut_short: str = ""
+
+    def count(self, state: ItemState, result: Result) -> None:
+        self.sent += state is ItemState.SENT
+        self.refused += state is ItemState.REFUSED and not isinstance(result, Retry)
+        if isinstance(result, Retry):
+            self.trouble = words_for(result)
+
+
+class Courier:
+    """Makes attempts. It keeps no state between them, so that one serves every destination's worker at once."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sender: Sender,
+        folder_of: Callable[[str], Path],
+        pace: Pace,
+        note: Note,
+        reached: Reached,
+        clock: Clock,
+        rng: random.Random,
+        stopping: threading.Event,
+    ) -> None:
+        self._ledger = ledger
+        self._sender = sender
+        self._folder_of = folder_of
+        self._pace = pace
+        self._note = note
+        self._reached = reached
+        self._clock = clock
+        self._rng = rng
+        self._stopping = stopping
+
+    def attempt(self, delivery: Delivery, watch: Callable[[Session | None], None]) -> None:
+        """Try to bring what is left of a delivery, and record what becomes of it.
+
+        ``watch`` is given the session, so that whoever stops the box can abort it. Raises Stopping.
+        """
+        n, items = self.commit(
+            lambda tx: (deliveries.begin_attempt(tx, delivery.id), deliveries.pending_items(tx, delivery.id))
+        )
+        tally = _Tally()
+        try:
+            self._bring(delivery, items, tally, watch)
+        except Stopping:
+            raise
+        except Exception as exc:  # noqa: BLE001  the delivery's boundary: said once, and tried again like other trouble
+            tally.trouble = f"internal error: {type(exc).__name__}"
+            self._note("error", "attempt-broke", {**_facts(delivery), "trace": traceback.format_exc()})
+        self._conclude(delivery, n, tally)
+
+    def _bring(
+        self,
+        delivery: Delivery,
+        items: Sequence[DeliveryItem],
+        tally: _Tally,
+        watch: Callable[[Session | None], None],
+    ) -> None:
+        folder = self._folder_of(delivery.job)
+        numbers = {Item(folder / i.file, i.sop_class, i.sop_instance, i.transfer_syntax): i.n for i in items}
+        for group in self._sender.split(list(numbers)):
+            session = self._sender.connect(delivery.destination, group, delivery.job)
+            if isinstance(session, Retry):
+                tally.trouble = words_for(session)
+                return
+            watch(session)
+            try:
+                with session:
+                    going_on = all(self._send(delivery, numbers[item], item, session, tally) for item in group)
+            finally:
+                watch(None)
+            if not going_on:
+                return
+
+    def _send(self, delivery: Delivery, n: int, item: Item, session: Session, tally: _Tally) -> bool:
+        """Send one instance and commit the response (section 8, step 14); False if no other may follow it."""
+        if self._stopping.is_set():
+            tally.cut_short = "the box stops"
+            return False
+        result = session.send(item)
+        self._reached(Step.RESPONSE)
+        state, wanted = self.commit(
+            lambda tx: (
+                deliveries.record_response(tx, delivery.id, n, result),
+                deliveries.is_wanted(tx, delivery.id),
+            ),
+            session.abort,  # the next request must not leave before this response is down
+        )
+        self._reached(Step.RESPONSE_COMMITTED)
+        tally.count(state, result)
+        if not isinstance(result, Delivered) or result.status:
+            self._note("warning", "instance", {**_facts(delivery), "sop": item.sop_instance, "said": words_for(result)})
+        if not wanted:
+            tally.cut_short = "held or taken back"
+        if not session.is_open:
+            tally.trouble = tally.trouble or "the disk is full"
+        return wanted and session.is_open and not _is_out_of_resources(result)
+
+    def commit(self, write: Callable[[Transaction], T], when_full: Callable[[], None] = lambda: None) -> T:
+        """Write to the ledger; while the disk is full, wait and try again. Raises Stopping if the box stops first."""
+        said = False
+        while True:
+            try:
+                with self._ledger.transaction() as tx:
+                    return write(tx)
+            except DiskFull as exc:
+                when_full()
+                if not said:
+                    self._note("error", "disk-full", {"reason": exc})
+                    said = True
+                if self._stopping.wait(self._pace.full):
+                    raise Stopping from exc
+
+    def _conclude(self, delivery: Delivery, n: int, tally: _Tally) -> None:
+        """End the attempt and, if that was the last, the entry with all that follows from it (section 8, step 15)."""
+        ended = self.commit(lambda tx: self._conclude_in(tx, delivery.id, n, tally))
+        over = ended.state is not DeliveryState.OPEN
+        if over:
+            self._reached(Step.ENTRY_ENDED)
+        alarming = ended.state is DeliveryState.DEAD
+        self._note(
+            "error" if alarming else "info",
+            ended.state.lower() if over else "attempt",
+            {
+                **_facts(ended),
+                "attempt": n,
+                "sent": tally.sent,
+                "refused": tally.refused,
+                "reason": ended.reason if over else tally.cut_short or ended.reason,
+                **({} if over else {"next": ended.next_try}),
+            },
+        )
+
+    def _conclude_in(self, tx: Transaction, number: int, n: int, tally: _Tally) -> Delivery:
+        delivery, left = deliveries.get(tx, number), deliveries.progress(tx, number)
+        result = tally.cut_short or tally.trouble
+        deliveries.end_attempt(tx, number, n, tally.sent, tally.refused, result)
+        if delivery.state is not DeliveryState.OPEN or (tally.cut_short and (left.pending or left.refused)):
+            return delivery
+        moment = self._clock()
+        age = (moment - delivery.opened).total_seconds() if delivery.opened else 0.0
+        outcome = Outcome(tally.sent, tally.refused, tally.trouble)
+        verdict = judge_attempt(left, outcome, delivery.tries + 1, age, delivery.has_fallback, self._pace, self._rng)
+        if isinstance(verdict, Again):
+            again = moment + timedelta(seconds=verdict.pause)
+            deliveries.try_again_at(tx, number, again, verdict.tries, verdict.reason)
+            return deliveries.get(tx, number)
+        self._reached(Step.ENTRY_ENDING)
+        if isinstance(verdict, Arrived):
+            return endings.deliver(tx, number)
+        return endings.fail(tx, number, verdict.reason + self._example(tx, number))
+
+    def _example(self, tx: Transaction, number: int) -> str:
+        refused = deliveries.instances_of(tx, number, (ItemState.REJECTED, ItemState.REFUSED), limit=1)
+        return f", for example: {words_for(refused[0])}" if refused else ""
+
+
+def _is_out_of_resources(result: Result) -> bool:
+    """0xA7xx: what has no room for one instance now has none for the next (PS3.4 Table B.2-1)."""
+    return isinstance(result, Retry) and result.status is not None and result.status & 0xFF00 == 0xA700
+
+
+def _facts(delivery: Delivery) -> dict[str, object]:
+    return {
+        "job": delivery.job,
+        "rule": delivery.rule,
+        "entry": delivery.entry,
+        "delivery": delivery.id,
+        "to": delivery.destination,
+    }
