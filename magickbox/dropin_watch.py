@@ -70,17 +70,28 @@ class DropinWatch:
         self._events.stop()
 
     def refresh(self) -> Dropins:
-        """Look now, in the caller's thread, and return what is there."""
+        """Look now, in the caller's thread, and return what is there.
+
+        If the machine has no file handles or memory left, what was known stays: a shortage must not look as if the
+        processors had been taken away.
+        """
         with self._looking:
             self._events.watch(_folders(self._folder))
             seen = signature(self._folder)
             if seen != self._signature:
-                self._signature = seen  # taken before the reading: a change in between is found at the next look
-                found = read_dropins(self._folder)
-                if found != self._current:
-                    self._current = found
-                    self._on_change(found)
+                self._reread(seen)
             return self._current
+
+    def _reread(self, seen: str) -> None:
+        try:
+            found = read_dropins(self._folder)
+        except OSError as exc:
+            log.warning("the processors folder could not be read, what was known stays: %s", exc.strerror)
+            return
+        self._signature = seen  # taken before the reading: a change in between is found at the next look
+        if found != self._current:
+            self._current = found
+            self._on_change(found)
 
     def _watch(self) -> None:
         while not self._stopped.is_set():

@@ -5,6 +5,7 @@ read afresh at each look and one bad drop-in never hides another; one that is st
 and good at the next.
 """
 
+import errno
 import os
 import re
 from collections import Counter
@@ -29,6 +30,7 @@ BESIDE = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 PROGRAM_STARTS = (b"#!", b"\x7fELF")
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})  # says nothing about a drop-in
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,17 @@ class Dropins:
 
 
 def read_dropins(folder: Path) -> Dropins:
-    """Read the processors folder; a missing one is empty, and nothing in it is an error of the box."""
+    """Read the processors folder; a missing one is empty, and nothing in it is an error of the box.
+
+    Raises OSError only if the machine is short of something (file handles, memory): then nothing is known.
+    """
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return Dropins()
     except OSError as exc:
+        if exc.errno in SHORTAGE:
+            raise
         return Dropins(bad=(BadDropin(folder.name, folder, (f"cannot be read: {exc.strerror}",)),))
     found = [(folder / name, _read(folder / name)) for name in names if not BESIDE.fullmatch(name)]
     good = [(path, one) for path, one in found if isinstance(one, Processor)]
@@ -86,6 +93,8 @@ def _read(path: Path) -> Processor | BadDropin | None:
     except FileNotFoundError:
         return None  # gone between the listing and the look
     except OSError as exc:
+        if exc.errno in SHORTAGE:
+            raise
         return _bad(path, f"{exc.filename or path.name} cannot be read: {exc.strerror}")
     except RecursionError:
         return _bad(path, f"{FILE}: nested too deep")

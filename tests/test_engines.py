@@ -263,7 +263,7 @@ def test_two_hundred_megabytes_are_bounded_and_do_not_block(bench: Bench) -> Non
     assert ended == Ended(0, "the end")
     assert run.log.stat().st_size < MB + 200
     assert run.log.read_bytes().endswith(b"x\nthe end\n")
-    assert b"bytes of output are not kept; the end of it follows]\n" in run.log.read_bytes()
+    assert b"\n[magickbox: the log is full; of " in run.log.read_bytes()
 
 
 def test_output_of_an_earlier_run_stays(bench: Bench) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # no process any more, or another user's
 PATIENCE = 5.0  # seconds for killed processes to be gone
 BATCH = 64  # process handles held open at once
 
@@ -47,7 +48,7 @@ def look_at(pid: int) -> Seen | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    except GONE:
         return None
     return Seen(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] not in (b"Z", b"X"))
 
@@ -67,17 +68,23 @@ def find(marks: Mapping[str, str], session: int | None = None, born: int = 0) ->
 def end_all(marks: Mapping[str, str], session: int | None = None, born: int = 0, patience: float = PATIENCE) -> Ending:
     """Kill everything that belongs to a run, look again until nothing is left, and say how many there were.
 
-    A process may fork between the look and the kill, so one round is not enough.
+    A process may fork between the look and the kill, so one round is not enough. Raises OSError if for ``patience``
+    seconds there were no file handles to look with.
     """
     ended: set[Seen] = set()
     give_up = time.monotonic() + patience
-    while found := find(marks, session, born):
-        if time.monotonic() > give_up:
-            return Ending(len(ended), tuple(seen.pid for seen in found))
-        for start in range(0, len(found), BATCH):
-            _kill(found[start : start + BATCH])
-        ended.update(found)
-    return Ending(len(ended))
+    while True:
+        try:
+            found = find(marks, session, born)
+            if not found or time.monotonic() > give_up:
+                return Ending(len(ended), tuple(seen.pid for seen in found))
+            for start in range(0, len(found), BATCH):
+                _kill(found[start : start + BATCH])
+            ended.update(found)
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
 
 
 def _everything() -> Iterator[Seen]:
@@ -90,7 +97,7 @@ def _is_marked(pid: int, wanted: set[bytes]) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return wanted <= set(file.read().split(b"\0"))
-    except OSError:
+    except GONE:
         return False
 
 
@@ -99,7 +106,7 @@ def _kill(batch: Iterable[Seen]) -> None:
     with contextlib.ExitStack() as open_handles:
         handles = set()
         for seen in batch:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*GONE):
                 handle = os.pidfd_open(seen.pid)
                 open_handles.callback(os.close, handle)
                 if _still(seen):

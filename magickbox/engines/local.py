@@ -210,7 +210,7 @@ class _Child:
         """
         self._signal(signal.SIGKILL)
         gone = self.wait(time.monotonic() + KILLED) is _Why.EXIT
-        alive = leftovers.end_all(marks, self.pid, self._born).alive if gone else (self.pid,)
+        stuck = self._end_strays(marks) if gone else f"process {self.pid} cannot be ended"
         for _ in range(DRAIN):
             if not self._pump():
                 break
@@ -218,7 +218,14 @@ class _Child:
         code = self._process.wait() if gone else None
         assert self._process.stdout is not None
         self._process.stdout.close()
-        return code, f"process {alive[0]} cannot be ended" if alive else None
+        return code, stuck
+
+    def _end_strays(self, marks: Mapping[str, str]) -> str | None:
+        try:
+            alive = leftovers.end_all(marks, self.pid, self._born).alive
+        except OSError as exc:
+            return f"what it left running cannot be looked for: {exc.strerror}"
+        return f"process {alive[0]} cannot be ended" if alive else None
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

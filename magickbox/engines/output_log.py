@@ -26,6 +26,7 @@ class OutputLog:
         self._room = max(0, limit - TAIL)
         self._dropped = 0
         self._tail = b""
+        self._line_ended = True
 
     def write(self, chunk: bytes) -> None:
         """Take what was printed; never blocks on a limit and never fails."""
@@ -37,13 +38,14 @@ class OutputLog:
 
     def say(self, text: str) -> None:
         """Add a line of the box's own; it does not count as the processor's last line."""
-        self._append(f"[magickbox: {text}]\n".encode())
+        self._append(f"{'' if self._line_ended else chr(10)}[magickbox: {text}]\n".encode())
 
     def close(self) -> None:
         """Say what was dropped, add the end of it, and close."""
         if self._dropped:
-            self.say(f"{self._dropped} bytes of output are not kept; the end of it follows")
-            self._append(self._tail[-self._dropped :])
+            end = self._tail[-self._dropped :]
+            self.say(f"the log is full; of {self._dropped} bytes more only the last {len(end)} follow")
+            self._append(end)
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -56,11 +58,11 @@ class OutputLog:
 
     def _append(self, chunk: bytes) -> int:
         written = 0
-        try:
+        with contextlib.suppress(OSError):
             while self._fd is not None and written < len(chunk):
                 written += os.write(self._fd, chunk[written:])
-        except OSError:
-            return written
+        if written:
+            self._line_ended = chunk[written - 1 : written] == b"\n"
         return written
 
 
