@@ -121,15 +121,29 @@ def scan(
     What is not wanted is passed over. Scanning ends at the first top-level tag beyond ``last``. A wanted value of more
     than ``longest`` bytes is found with the value None. Raises UnreadableHeader.
     """
+    reader, coding = open_dataset(stream, transfer_syntax)
+    return scan_elements(reader, coding, wanted, last, longest)
+
+
+def open_dataset(stream: BinaryIO, transfer_syntax: str) -> tuple[ForwardReader, int]:
+    """A reader on the dataset at the stream's position, and how its elements should be coded."""
     reader = ForwardReader(Inflated(stream) if transfer_syntax in _DEFLATED else stream)
-    return scan_elements(reader, _CODINGS.get(transfer_syntax, EXPLICIT), wanted, last, longest)
+    return reader, _CODINGS.get(transfer_syntax, EXPLICIT)
 
 
 def scan_elements(
-    reader: ForwardReader, coding: int, wanted: frozenset[int], last: int, longest: int = MAX_VALUE
+    reader: ForwardReader,
+    coding: int,
+    wanted: frozenset[int],
+    last: int,
+    longest: int = MAX_VALUE,
+    into: dict[int, Element] | None = None,
 ) -> Mapping[int, Element]:
-    """As ``scan``, for elements that are coded as said: a whole dataset, or the content of one item."""
-    found: dict[int, Element] = {}
+    """As ``scan``, for elements that are coded as said: a whole dataset, or the content of one item.
+
+    ``into``, if given, receives what is found, so that it is there even if the end cannot be read.
+    """
+    found: dict[int, Element] = {} if into is None else into
     try:
         coding = guess_coding(reader, coding)
         while True:

@@ -65,7 +65,7 @@ def _parse_step(text: str) -> TagStep:
         step = TagStep(int(found[1], 16), int(found[3], 16), found[2].strip())
         if step.group % 2 == 0:
             raise ValueError(f"'{text}' has a private creator, but {step.group:04X} is even and so not a private group")
-    elif text in keyword_dict:
+    elif text and text in keyword_dict:  # retired elements without a keyword are in there as ""
         step = TagStep(*divmod(keyword_dict[text], 0x10000))
     else:
         raise ValueError(_unknown(text))
