@@ -5,18 +5,15 @@ file has nowhere to say so, and its x bit comes back with each new copy: so an e
 says it.
 """
 
-import json
-import re
 import stat
 from pathlib import Path
 
 from magickbox.dropins import MARK, read_dropins
 from magickbox.durable import fsync_folder, write_atomic
 from magickbox.errors import ConfigError, NotFound
+from magickbox.positionedjson import read
 from magickbox.processor import Processor
-from magickbox.processor_json import FILE, parse_object
-
-ENABLED = re.compile(r'("enabled"\s*:\s*)(true|false)')
+from magickbox.processor_json import FILE
 
 
 def enable(folder: Path, name: str) -> None:
@@ -69,16 +66,12 @@ def _switch_folder(path: Path, enabled: bool) -> None:
 
 
 def _switched(text: str, enabled: bool) -> str:
-    """The text with ``enabled`` changed or added and nothing else; each edit is proved by reading it back."""
-    word = json.dumps(enabled)
-    wanted = {**parse_object(text), "enabled": enabled}
-    edits = [text[: found.start(2)] + word + text[found.end(2) :] for found in ENABLED.finditer(text)]
-    edits.append(re.sub(r"\{(\s*)", lambda start: f'{{{start[1]}"enabled": {word},{start[1] or " "}', text, count=1))
-    return next((edit for edit in edits if _says(edit, wanted)), json.dumps(wanted, indent=2, ensure_ascii=False))
-
-
-def _says(text: str, wanted: dict[str, object]) -> bool:
-    try:
-        return parse_object(text) == wanted
-    except ValueError:
-        return False
+    """The text with ``enabled`` changed or added, and nothing else."""
+    document = read(text)
+    word = "true" if enabled else "false"
+    place = document.values.get(("enabled",))
+    if place is not None:
+        return text[:place] + word + text[place + len("false" if enabled else "true") :]
+    start = document.values[()] + 1
+    blank = text[start : len(text) - len(text[start:].lstrip())]
+    return f'{text[:start]}{blank}"enabled": {word},{blank or " "}{text[start + len(blank) :]}'

@@ -96,8 +96,6 @@ def _read(path: Path) -> Processor | BadDropin | None:
         if exc.errno in SHORTAGE:
             raise
         return _bad(path, f"{exc.filename or path.name} cannot be read: {exc.strerror}")
-    except RecursionError:
-        return _bad(path, f"{FILE}: nested too deep")
 
 
 def _read_folder(path: Path) -> Processor | BadDropin | None:

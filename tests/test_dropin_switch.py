@@ -21,6 +21,10 @@ TEXTS = {
     "not there": ('{\n    "command": ["true"]\n}\n', '{\n    "enabled": false,\n    "command": ["true"]\n}\n'),
     "in one line": ('{"command": ["true"]}', '{"enabled": false, "command": ["true"]}'),
     "windows": ('{\r\n  "command": ["true"]\r\n}\r\n', '{\r\n  "enabled": false,\r\n  "command": ["true"]\r\n}\r\n'),
+    "with comments": (
+        '// "enabled": true {\n{\n  "command": ["true"],  // "enabled": true\n}\n',
+        '// "enabled": true {\n{\n  "enabled": false,\n  "command": ["true"],  // "enabled": true\n}\n',
+    ),
     "named elsewhere": (
         '{"description": "say \\"enabled\\": true", "command": ["true"], "enabled": true}',
         '{"description": "say \\"enabled\\": true", "command": ["true"], "enabled": false}',
