@@ -179,8 +179,8 @@ class Talk:
                     command += piece
                 else:
                     dataset += piece
-                if control == 2 or (control == 3 and _elements(command)[0x0800] == b"\1\1"):
-                    return _elements(command), dataset
+                if control == 2 or (control == 3 and elements(command)[0x0800] == b"\1\1"):
+                    return elements(command), dataset
 
     def respond(self, request: dict[int, bytes], status: int, comment: bytes = b"") -> None:
         """Answer a request with a status."""
@@ -219,7 +219,8 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += 4 + length
 
 
-def _elements(data: bytes) -> dict[int, bytes]:
+def elements(data: bytes) -> dict[int, bytes]:
+    """The elements of a command set."""
     found, at = {}, 0
     while at < len(data):
         _, tag, length = struct.unpack_from("<HHI", data, at)

@@ -32,6 +32,8 @@ def associate(
 def _connect(destination: DicomDestination, timeout: float) -> socket.socket | Retry:
     host, port = destination.host, destination.port
     try:
+        if not 0 < port < 0x10000:  # the resolver would take it modulo 65536, and call somebody else
+            raise OverflowError
         sock = socket.create_connection((host, port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each message waits 40 ms for an ACK
     except socket.gaierror as exc:

@@ -21,6 +21,9 @@ from magickbox.scu.pdu import MAX_CONTEXTS, Context
 from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
 from magickbox.sender import Item, Session
 
+# A deflated stream of odd length is sent with a zero byte after it (PS3.5 A.5): peers refuse odd fragments.
+_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+
 
 def context_of(item: Item) -> Context:
     """The presentation context that an item needs: its SOP class in the transfer syntax it is stored in."""
@@ -110,7 +113,8 @@ class StoreSession:
         command = c_store_request(self._message_id, item.sop_class, item.sop_instance)
         try:
             file.seek(meta.offset)
-            self._association.send(number, command, file, left)
+            pad = left % 2 == 1 and item.transfer_syntax in _DEFLATED
+            self._association.send(number, command, file, left, pad=pad)
             response = self._association.response(C_STORE_RSP, self._message_id)
         except (PeerError, ReadTrouble) as exc:
             return Retry(str(exc))

@@ -93,10 +93,12 @@ class Association:
             else:
                 self.refused[context] = _context_words(result)
 
-    def send(self, context: int, command: bytes, dataset: FileIO | None = None, size: int = 0) -> None:
+    def send(
+        self, context: int, command: bytes, dataset: FileIO | None = None, size: int = 0, *, pad: bool = False
+    ) -> None:
         """Send one message: the command set and, from where the file stands, ``size`` bytes of dataset.
 
-        Raises ReadTrouble, after an abort, when the file has fewer.
+        ``pad`` adds a zero byte at the dataset's end. Raises ReadTrouble, after an abort, when the file has fewer.
         """
         start = self._framed_command(context, command)
         if dataset is None:
@@ -104,12 +106,14 @@ class Association:
             return
         frame = bytearray(len(start) + 12 + self.room)
         frame[: len(start)] = start
-        at, left = len(start), size
+        at, left = len(start), size + pad
         while True:
             n = min(left, self.room)
             left -= n
             frame[at : at + 12] = pdu.data_header(context, n, command=False, last=left == 0)
-            self._fill(dataset, memoryview(frame)[at + 12 : at + 12 + n])
+            of_file = n - 1 if pad and not left else n
+            self._fill(dataset, memoryview(frame)[at + 12 : at + 12 + of_file])
+            frame[at + 12 + of_file : at + 12 + n] = bytes(n - of_file)
             self._write(memoryview(frame)[: at + 12 + n])
             if not left:
                 return
