@@ -69,9 +69,12 @@ class Process:
         self._stopping.set()
         self._wake.set()
         self._thread.join()
-        for job, thread in list(self._running.items()):
-            self._engine.stop(_run_name(job, self._attempt_of(job)), "the box stops")
-            thread.join()
+        while running := dict(self._running):
+            # A run that was only about to start when it was told to stop is told again.
+            for job in running:
+                self._engine.stop(_run_name(job, self._attempt_of(job)), "the box stops")
+            for thread in running.values():
+                thread.join(0.2)
 
     def _attempt_of(self, job: str) -> int:
         with self._ledger.reading() as tx:

@@ -15,7 +15,7 @@ from magickbox.birth import Birth
 from magickbox.birthplan import BirthPlan
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
-from magickbox.errors import DiskFull, MagickboxError, UnreadableHeader
+from magickbox.errors import MagickboxError, UnreadableHeader
 from magickbox.gathering import Arrival, Due, Gathering, grouping
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
@@ -147,6 +147,7 @@ class Receive:
                 self._bear(job)
             for ready in self._gathering.take_due(time.monotonic()):
                 self._give_birth(ready)
+            self._forget_associations()
 
     def _take_events(self, timeout: float | None) -> None:
         """Wait for one event, at most until the next job is due, then take all that have come."""
@@ -200,8 +201,8 @@ class Receive:
         try:
             plan = self._plan(due)
             self._birth.plan(plan)
-        except (OSError, DiskFull) as exc:
-            self._note("error", "birth-waits", {"called": due.key.called_ae, "reason": exc})
+        except Exception as exc:  # noqa: BLE001  # worker boundary: one study must not end the intake for others
+            self._note("error", "birth-waits", {"called": due.key.called_ae, "reason": repr(exc)})
             waits = replace(self._policy(due.key.called_ae).waits, settle=RETRY, settle_after_abort=RETRY)
             self._gathering.put_back(due, waits, time.monotonic())
             return
@@ -215,7 +216,6 @@ class Receive:
             self._note("error", "birth-waits", {"job": job, "reason": exc})
             return
         self._unborn.remove(job)
-        self._forget_associations()
         facts = {"job": born.id, "calling": born.calling_ae, "called": born.called_ae, "instances": born.instances}
         self._note("info", "born", {**facts, "follows": born.follows, "state": born.state, "reason": born.reason})
         self._on_born(born)

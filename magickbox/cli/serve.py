@@ -1,0 +1,57 @@
+"""``magickbox serve``: run a box until it is told to stop."""
+
+import argparse
+import os
+import signal
+import threading
+
+from magickbox import __version__
+from magickbox.cli import places
+from magickbox.service import Box, build
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the command."""
+    parser = commands.add_parser("serve", help="run a box", description="Run a box until SIGTERM or Ctrl-C.")
+    places.add_box(parser)
+    places.add_settings(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the box, wait, stop it."""
+    loaded = places.settings(args)
+    box = build(loaded.settings, places.places(args), os.environ)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        box.start()
+    except BaseException:
+        box.close()
+        raise
+    for line in introduction(box):
+        print(line, flush=True)
+    stopped.wait()
+    print("stopping: no new associations, what is open goes on at the next start", flush=True)
+    box.stop()
+    print("stopped", flush=True)
+    return 0
+
+
+def introduction(box: Box) -> list[str]:
+    """What a person wants to know of a box that has just started."""
+    host, port = box.receiver.address
+    dropins, rules = box.dropins.current, box.rules.current()
+    names = ", ".join(p.called_ae for p in dropins.good if p.enabled) or "none yet"
+    lines = [
+        f"magickbox {__version__} listening on {host}:{port} (AE title {box.settings.ae_title}, any called AE)",
+        f"  data        {box.places.data.root}",
+        f"  processors  {box.places.processors}: {names}",
+        f"  rules       {box.places.routing}: {len(rules.rules)} rules",
+        f"  logs        {box.places.data.logs}",
+    ]
+    lines += [f"  bad processor {bad.name}: {bad.problems[0]}" for bad in dropins.bad]
+    if box.rules.problem:
+        lines.append(f"  the last good rules are in use: {box.rules.problem}")
+    return lines

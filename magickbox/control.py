@@ -1,0 +1,102 @@
+"""How a command reaches a running box: a socket in ``state/``, which only the box's own user can open.
+
+One JSON object a line in each direction. When no box runs there is nobody to ask, and the command does it itself.
+"""
+
+import json
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from magickbox.errors import MagickboxError
+from magickbox.operations import Operations
+
+MAX_LINE = 64 * 1024
+TIMEOUT = 60.0
+
+
+class ControlServer:
+    """Answers commands while the box runs."""
+
+    def __init__(self, path: Path, operations: Operations, status: Callable[[], dict[str, object]]) -> None:
+        self._path, self._operations, self._status = path, operations, status
+        self._server: _Server | None = None
+
+    def start(self) -> None:
+        """Begin to listen; raises OSError."""
+        self._path.unlink(missing_ok=True)
+        with _short(self._path) as address:
+            self._server = _Server(address, self.answer)
+        os.chmod(self._path, 0o600)
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="control", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._path.unlink(missing_ok=True)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do one command; an error is a sentence in ``error``."""
+        try:
+            verb = str(request["do"])
+            if verb == "status":
+                return {"said": "running", "status": self._status()}
+            return {"said": self._operations.do(verb, str(request["subject"]), str(request["who"]))}
+        except KeyError as exc:
+            return {"error": f"the box does not know this command: {exc}"}
+        except (MagickboxError, OSError) as exc:
+            return {"error": str(exc)}
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    timeout = TIMEOUT
+
+    def handle(self) -> None:
+        with suppress(OSError, ValueError):
+            request = json.loads(self.rfile.readline(MAX_LINE))
+            answer = self.server.answer(request)  # type: ignore[attr-defined]  # our own server
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def __init__(self, address: str, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.answer = answer
+        super().__init__(address, _Handler)
+
+
+def ask(path: Path, verb: str, subject: str = "", who: str = "") -> dict[str, Any] | None:
+    """Ask the box that runs on this data folder; None if none answers. Raises MagickboxError with what it said."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
+        raw.settimeout(TIMEOUT)
+        try:
+            with _short(path) as address:
+                raw.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except OSError as exc:
+            raise MagickboxError(f"{path}: {exc.strerror or exc}") from exc
+        raw.sendall(json.dumps({"do": verb, "subject": subject, "who": who}).encode() + b"\n")
+        with raw.makefile("rb") as lines:
+            answer: dict[str, Any] = json.loads(lines.readline() or b'{"error": "the box closed the connection"}')
+    if "error" in answer:
+        raise MagickboxError(answer["error"])
+    return answer
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A socket's address has room for about 100 characters; by way of its folder's descriptor any path fits."""
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)

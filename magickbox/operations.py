@@ -1,0 +1,104 @@
+"""What a person can do to jobs and deliveries; the same whether the box runs or not.
+
+Each returns a sentence for that person, and raises NotFound or ForbiddenMove with one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from magickbox.birth import Birth
+from magickbox.job import Job, JobState, Move
+from magickbox.ledger import Ledger, Transaction, endings, jobs
+from magickbox.removal import Removal
+from magickbox.rerun import rerun
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The verbs of ``magickbox jobs`` and ``magickbox deliveries``. ``changed`` wakes the stages of a running box."""
+
+    ledger: Ledger
+    birth: Birth
+    removal: Removal
+    changed: Callable[[], None]
+
+    def rerun(self, job: str, who: str) -> str:
+        """A new job from the same instances."""
+        new = rerun(self.ledger, self.birth, job, who)
+        self.changed()
+        return f"{new.id} is a rerun of {job}"
+
+    def reroute(self, job: str, who: str) -> str:
+        """Cancel what is open and decide anew with today's rules."""
+        with self.ledger.transaction() as tx:
+            jobs.move(tx, job, Move.REROUTE, f"to be decided anew, asked by {who}", who)
+            cancelled = endings.cancel_open(tx, job, who)
+        self.changed()
+        return f"{job} is decided anew; {cancelled} open deliveries were cancelled"
+
+    def hold(self, job: str, who: str) -> str:
+        """Keep a job from its next step."""
+        with self.ledger.transaction() as tx:
+            found = jobs.get(tx, job)
+            if found.state is JobState.RUNNING:
+                jobs.set_hold_asked(tx, job, True, who)
+                return f"{job} is running; it is held as soon as its processor has ended"
+            jobs.move(tx, job, Move.HOLD, f"held by {who}", who)
+        self.changed()
+        return f"{job} is held"
+
+    def release(self, job: str, who: str) -> str:
+        """Let a held job go on from where it was held."""
+        with self.ledger.transaction() as tx:
+            moved = self._release(tx, job, who)
+        self.changed()
+        return f"{job} goes on: {moved.state}"
+
+    def _release(self, tx: Transaction, job: str, who: str) -> Job:
+        found = jobs.get(tx, job)
+        if found.state is JobState.RUNNING and found.hold_asked:
+            jobs.set_hold_asked(tx, job, False, who)
+            return found
+        moved = jobs.move(tx, job, Move.RELEASE, f"released by {who}", who)
+        if moved.state is JobState.DELIVERING:
+            endings.settle(tx, job)
+        return jobs.get(tx, job)
+
+    def delete(self, job: str, who: str) -> str:
+        """Remove a job's folder; its row stays."""
+        self.removal.delete(job, f"deleted by {who}", who)
+        return f"{job} is deleted; its row in the ledger stays"
+
+    def retry(self, delivery: str, who: str) -> str:
+        """Try a dead or cancelled delivery again, with a new budget."""
+        with self.ledger.transaction() as tx:
+            again = endings.retry(tx, _number(delivery), who)
+        self.changed()
+        return f"delivery {again.id} of {again.job} to {again.destination} is tried again"
+
+    def cancel(self, delivery: str, who: str) -> str:
+        """Take an open delivery back."""
+        with self.ledger.transaction() as tx:
+            gone = endings.cancel(tx, _number(delivery), who)
+        self.changed()
+        return f"delivery {gone.id} of {gone.job} to {gone.destination} is cancelled"
+
+    def do(self, verb: str, subject: str, who: str) -> str:
+        """Do what a command names; raises KeyError for a verb that is not one."""
+        verbs = {
+            "rerun": self.rerun,
+            "reroute": self.reroute,
+            "hold": self.hold,
+            "release": self.release,
+            "delete": self.delete,
+            "retry": self.retry,
+            "cancel": self.cancel,
+        }
+        return verbs[verb](subject, who)
+
+
+def _number(delivery: str) -> int:
+    try:
+        return int(delivery)
+    except ValueError:
+        return -1

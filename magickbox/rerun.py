@@ -1,0 +1,40 @@
+"""Makes a new job from the instances of an old one: hard links, so that it costs no room; the old one is untouched."""
+
+from magickbox.birth import Birth
+from magickbox.birthplan import VIEW, BirthPlan, Transfer
+from magickbox.clock import now
+from magickbox.errors import ForbiddenMove
+from magickbox.job import HAS_FOLDER, Job, JobState
+from magickbox.jobfolder import INPUT, SUPERSEDED, job_id
+from magickbox.ledger import Ledger, jobs
+from magickbox.ledger.jobs import Held
+
+
+def rerun(ledger: Ledger, birth: Birth, job: str, who: str) -> Job:
+    """Give birth to a job with the INPUT of an old one; raises NotFound, ForbiddenMove, OSError or DiskFull."""
+    with ledger.reading() as tx:
+        old = jobs.get(tx, job)
+        if old.state not in HAS_FOLDER:
+            raise ForbiddenMove(f"{job} is {old.state}: its instances are not there any more")
+        shares = tuple(jobs.shares_of(tx, job))
+        kept = [h.instance for h in jobs.held_by(tx, job) if h.place != SUPERSEDED]
+    moment = now()
+    new = Job(
+        id=job_id(old.called_ae, moment),
+        state=JobState.READY,
+        reason=f"rerun of {job}, asked by {who}",
+        calling_ae=old.calling_ae,
+        called_ae=old.called_ae,
+        peer=old.peer,
+        study=old.study,
+        received=old.received,
+        born=moment,
+        since=moment,
+        instances=old.instances,
+        bytes=old.bytes,
+        aborted=old.aborted,
+        rerun_of=job,
+    )
+    links = tuple(Transfer(f"{job}/{INPUT}/{i.file}", f"{INPUT}/{i.file}") for i in kept)
+    birth.plan(BirthPlan(new, shares, tuple(Held(i, VIEW) for i in kept), (), links))
+    return birth.carry_on(birth.find(new.id))

@@ -1,0 +1,131 @@
+"""The third stage: a job that is PROCESSED meets the rules, and its deliveries are written down (step 13)."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from magickbox.decision import Decision, Facts, PlannedDelivery, decide
+from magickbox.delivery import NewDelivery, NewItem
+from magickbox.errors import MagickboxError
+from magickbox.explanation import explain, log_lines
+from magickbox.job import Job, JobState, Move
+from magickbox.ledger import Ledger, Transaction, deliveries, jobs
+from magickbox.logs import Note
+from magickbox.processor import FAILED, NO_PROCESSOR
+from magickbox.routing import Rules
+from magickbox.selection import look_below
+from magickbox.steps import Reached, Step, unwatched
+
+PAUSE = 5.0
+
+
+def decision_for(job: Job, folder: Path, rules: Rules) -> Decision:
+    """Decide about one job with these rules; reads its files, writes nothing."""
+    return decide(rules, Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR), look_below(folder))
+
+
+class Route:
+    """Decides about PROCESSED jobs, one after another, and hands what is to be delivered to the ledger."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        folder_of: Callable[[str], Path],
+        rules: Callable[[], Rules],
+        on_routed: Callable[[], None],
+        note: Note,
+        reached: Reached = unwatched,
+    ) -> None:
+        self._ledger, self._folder_of, self._rules = ledger, folder_of, rules
+        self._on_routed, self._note, self._reached = on_routed, note, reached
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._not_before: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="route", daemon=True)
+
+    def start(self) -> None:
+        """Start to take PROCESSED jobs."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """A job was processed, released or is to be decided anew."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the decision in hand."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(timeout=1.0)
+            self._wake.clear()
+            try:
+                with self._ledger.reading() as tx:
+                    processed = jobs.in_state(tx, JobState.PROCESSED)
+            except MagickboxError as exc:
+                self._note("error", "waits", {"reason": exc})
+                continue
+            for job in processed:
+                if not self._stopping.is_set() and self._not_before.get(job.id, 0.0) <= time.monotonic():
+                    self._take(job)
+
+    def _take(self, job: Job) -> None:
+        """The worker boundary: a job that cannot be decided waits, and says why."""
+        try:
+            self._decide(job)
+            self._not_before.pop(job.id, None)
+        except Exception as exc:  # noqa: BLE001  # worker boundary: one bad job must not end the stage
+            self._not_before[job.id] = time.monotonic() + PAUSE
+            self._note("error", "routing-waits", {"job": job.id, "reason": exc if str(exc) else repr(exc)})
+
+    def _decide(self, job: Job) -> None:
+        rules = self._rules()
+        decision = decision_for(job, self._folder_of(job.id), rules)
+        self._reached(Step.DECIDED)
+        why = json.dumps(explain(decision, with_values=False))
+        with self._ledger.transaction() as tx:
+            n = deliveries.record_decision(tx, job.id, decision.digest, why)
+            ids = deliveries.plan(tx, job.id, n, as_new(decision.deliveries))
+            moved = _move(tx, job, decision, len(ids))
+        self._reached(Step.ROUTED)
+        for line in log_lines(decision):
+            self._note("info", "rule", {"job": job.id, **line})
+        level = "warning" if moved.state is JobState.ATTENTION else "info"
+        self._note(
+            level, "routed", {"job": job.id, "deliveries": len(ids), "state": moved.state, "reason": moved.reason}
+        )
+        self._on_routed()
+
+
+def _move(tx: Transaction, job: Job, decision: Decision, count: int) -> Job:
+    """Where the job goes from here: DELIVERING, or its end if there is nothing to send."""
+    if count:
+        return jobs.move(tx, job.id, Move.ROUTE, f"{count} deliveries decided by {_rules_that_apply(decision)}")
+    if (job.outcome or "").casefold() == FAILED:
+        return jobs.move(tx, job.id, Move.ALARM, f"the outcome is failed and no rule took it: {job.message}")
+    return jobs.move(tx, job.id, Move.SETTLE, "no rule asks for a delivery")
+
+
+def _rules_that_apply(decision: Decision) -> str:
+    return ", ".join(f"'{finding.rule.name}'" for finding in decision.rules if finding.applies)
+
+
+def as_new(planned: tuple[PlannedDelivery, ...]) -> list[NewDelivery]:
+    """Planned deliveries as the ledger takes them: a gate is named by its place in the sequence."""
+    place = {(p.rule, p.entry): at for at, p in enumerate(planned)}
+    return [
+        NewDelivery(
+            rule=p.rule_name,
+            entry=p.entry,
+            destination=p.destination,
+            gate=p.gate,
+            waits_for=None if p.waits_for is None else place[p.rule, p.waits_for],
+            has_fallback=p.has_fallback,
+            items=tuple(NewItem(c.path, c.sop_instance, c.sop_class, c.transfer_syntax) for c in p.instances),
+        )
+        for p in planned
+    ]

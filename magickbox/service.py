@@ -1,0 +1,224 @@
+"""The only place that wires: settings in, a box out. Starts it, stops it, and says where it listens."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from magickbox.access import Access
+from magickbox.birth import Birth
+from magickbox.config import Settings
+from magickbox.control import ControlServer
+from magickbox.datafolder import BoxLock, DataFolder
+from magickbox.deliver import Deliver
+from magickbox.disk import Disk
+from magickbox.dropin_watch import DropinWatch
+from magickbox.engines.local import LocalEngine, clean_environment
+from magickbox.gathering import Waits
+from magickbox.housekeeping import Chore, Housekeeping
+from magickbox.ledger import Ledger
+from magickbox.logs import LogFile
+from magickbox.newjob import Policy
+from magickbox.operations import Operations
+from magickbox.owncalls import OwnCalls
+from magickbox.pace import Pace
+from magickbox.process import Process, Slots
+from magickbox.processor import choose
+from magickbox.quarantine import Quarantine
+from magickbox.receive import Receive
+from magickbox.recovery import Recovery
+from magickbox.removal import Removal
+from magickbox.retention import Retention
+from magickbox.route import Route
+from magickbox.rulekeeper import RuleKeeper
+from magickbox.scp.server import Port, Receiver
+from magickbox.scp.upper import Timeouts
+from magickbox.scu.store import StoreSender
+from magickbox.steps import Reached, unwatched
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the box finds what people give it."""
+
+    data: DataFolder
+    routing: Path
+    processors: Path
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What only tests and demonstrations change: retry pauses, network time-outs, the hook at each durable step."""
+
+    pace: Pace | None = None
+    timeouts: Timeouts | None = None
+    reached: Reached = unwatched
+
+
+class Box:
+    """A running box; made by ``build``, used as ``start`` ... ``stop``."""
+
+    def __init__(self, settings: Settings, places: Places, environment: Mapping[str, str], tuning: Tuning) -> None:
+        self.settings, self.places = settings, places
+        data, reached = places.data, tuning.reached
+        self._lock = BoxLock(data)
+        self._lock.acquire()
+        self.disk = Disk(data.root, settings.min_free, data.ballast)
+        self.logs = {name: LogFile(data.logs / f"{name}.log") for name in ("receive", "process", "routing")}
+        receive_note, process_note, routing_note = (self.logs[n].note for n in ("receive", "process", "routing"))
+        self.ledger = Ledger(data.ledger, when_full=self.disk.drop_ballast)
+        self.rules = RuleKeeper(
+            places.routing, data.last_good_rules, me=settings.me, me_port=settings.me_port,
+            report=lambda level, text: routing_note(level, "rules", {"reason": text}),
+        )  # fmt: skip
+        self.dropins = DropinWatch(
+            places.processors, report=lambda text: process_note("warning", "processors", {"reason": text}),
+            on_change=lambda _dropins: self._changed(),
+        )  # fmt: skip
+        own_calls = OwnCalls()
+        self._birth = Birth(data, self.ledger, reached)
+        self._removal = Removal(data, self.ledger, reached)
+        self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root)
+        self.deliver = Deliver(
+            self.ledger, StoreSender(own_calls), self.folder_of,
+            pace=tuning.pace, note=routing_note, reached=reached,
+        )  # fmt: skip
+        self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
+        self.process = Process(
+            self.ledger, self._engine, self.folder_of, lambda: self.dropins.current,
+            Slots(settings.slots, settings.timeout, settings.stop_grace), self.disk.has_room,
+            self.route.wake, process_note, reached,
+        )  # fmt: skip
+        self.receive = Receive(
+            data, self.ledger, self._birth, self.policy, self._access(), self.disk.has_room, own_calls,
+            lambda _job: self._changed(), receive_note,
+        )  # fmt: skip
+        self.receiver = Receiver(self._port(tuning), self.receive)
+        self.operations = Operations(self.ledger, self._birth, self._removal, self._changed)
+        self._control = ControlServer(data.control, self.operations, self.status)
+        self._retention = Retention(
+            self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
+        )
+        self._housekeeping = Housekeeping([Chore("ballast", 10.0, self.disk.take_ballast)], process_note)
+        self._recovery = Recovery(
+            data,
+            self.ledger,
+            self._birth,
+            self._removal,
+            self._engine,
+            self.process,
+            self.receive.recover,
+            receive_note,
+        )
+
+    def _port(self, tuning: Tuning) -> Port:
+        settings, data = self.settings, self.places.data
+        port = Port(
+            incoming=data.incoming,
+            quarantine=Quarantine(data.quarantine),
+            host=settings.host,
+            port=settings.port,
+            ae_title=settings.ae_title,
+            fsync=settings.fsync,
+            max_associations=settings.max_associations,
+            reached=tuning.reached,
+        )
+        return port if tuning.timeouts is None else replace(port, timeouts=tuning.timeouts)
+
+    def _access(self) -> Access:
+        knows: Callable[[str], bool] | None = None
+        if self.settings.unknown_called_ae == "reject":
+            knows = self._knows
+        return Access(self.settings.max_associations, self.settings.calling_ae_allowed, knows)
+
+    def _knows(self, called_ae: str) -> bool:
+        return choose(self.dropins.current.good, called_ae) is not None
+
+    def policy(self, called_ae: str) -> Policy:
+        """How instances for a called AE become jobs: the settings, with what its processor overrides."""
+        s, p = self.settings, choose(self.dropins.current.good, called_ae)
+        waits = Waits(s.settle, s.settle_open, s.settle_after_abort, s.max_wait)
+        policy = Policy(waits, s.group, s.late, s.on_abort == "hold")
+        if p is None:
+            return policy
+        waits = replace(
+            waits,
+            settle=waits.settle if p.settle is None else p.settle,
+            max_wait=waits.max_wait if p.max_wait is None else p.max_wait,
+        )
+        return replace(policy, waits=waits, group=p.group or policy.group, late=p.late or policy.late)
+
+    def folder_of(self, job: str) -> Path:
+        """A job's folder."""
+        return self.places.data.jobs / job
+
+    def _changed(self) -> None:
+        """Something a stage waits for may have come: wake them all."""
+        self.process.wake()
+        self.route.wake()
+        self.deliver.wake()
+
+    def status(self) -> dict[str, object]:
+        """What a look at the running box shows."""
+        return {
+            "listening": list(self.receiver.address),
+            "open_associations": len(self.receive.open_associations()),
+            "rules_problem": self.rules.problem,
+            "bad_processors": [bad.name for bad in self.dropins.current.bad],
+            "disk_free": self.disk.free(),
+            "disk_mark": self.disk.mark(),
+        }
+
+    def start(self) -> None:
+        """Recover, start every stage, and open the port last; raises OSError or MagickboxError."""
+        self.disk.take_ballast()
+        self.rules.start()
+        self.dropins.start()
+        self._recovery.run()
+        self.deliver.start()
+        self.route.start()
+        self.process.start()
+        self.receive.start()
+        self._retention.start()
+        self._housekeeping.start()
+        self._control.start()
+        self.receiver.start()
+
+    def stop(self) -> None:
+        """No new associations, C-STOREs in hand answered, processors ended; what is open goes on at the next start."""
+        self.receiver.stop()
+        self._control.stop()
+        self._retention.stop()
+        self.receive.stop()
+        self.process.stop()
+        self.route.stop()
+        self.deliver.stop(self.settings.stop_grace)
+        self._housekeeping.stop()
+        self.rules.stop()
+        self.dropins.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the data folder; enough if the box was never started."""
+        self.ledger.close()
+        for log in self.logs.values():
+            log.close()
+        self._lock.release()
+
+
+def build(settings: Settings, places: Places, environment: Mapping[str, str], tuning: Tuning | None = None) -> Box:
+    """A box that is ready to start; raises DataFolderError, AlreadyRunning, LedgerError or ConfigError."""
+    places.data.prepare()
+    return Box(settings, places, environment, tuning or Tuning())
+
+
+@contextmanager
+def operations_without_box(data: DataFolder) -> Iterator[Operations]:
+    """What a person can do while no box runs, under its lock; raises AlreadyRunning or LedgerError."""
+    with BoxLock(data):
+        ledger = Ledger(data.ledger)
+        try:
+            yield Operations(ledger, Birth(data, ledger), Removal(data, ledger), lambda: None)
+        finally:
+            ledger.close()
