@@ -90,9 +90,10 @@ class Courier:
 
         ``watch`` is given the session, so that whoever stops the box can abort it. Raises Stopping.
         """
-        n, items = self.commit(
-            lambda tx: (deliveries.begin_attempt(tx, delivery.id), deliveries.pending_items(tx, delivery.id))
-        )
+        begun = self.commit(lambda tx: self._begin_in(tx, delivery.id))
+        if begun is None:
+            return
+        n, items = begun
         tally = _Tally()
         try:
             self._bring(delivery, items, tally, watch)
@@ -102,6 +103,12 @@ class Courier:
             tally.trouble = f"internal error: {type(exc).__name__}"
             self._note("error", "attempt-broke", {**_facts(delivery), "trace": traceback.format_exc()})
         self._conclude(delivery, n, tally)
+
+    def _begin_in(self, tx: Transaction, number: int) -> tuple[int, list[DeliveryItem]] | None:
+        """The attempt's number and what is left to send; None if its job was held or it was taken back just now."""
+        if not deliveries.is_wanted(tx, number):
+            return None
+        return deliveries.begin_attempt(tx, number), deliveries.pending_items(tx, number)
 
     def _bring(
         self,
