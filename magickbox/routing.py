@@ -5,25 +5,48 @@ Pure values: reading them from the routing JSON is ``rulefile``'s part, deciding
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import regex
+
 from magickbox.destination import DicomDestination
+from magickbox.errors import ConfigError
 from magickbox.tagpath import TagPath
 
 MAX_TESTED = 1024  # characters of a value that a pattern sees: what a pattern costs grows with them
+MATCH_TIME = 1.0  # seconds that one match may take: some patterns never come to an end on some texts
+
+Pattern = regex.Pattern[str]
 
 
-def pattern(text: str) -> re.Pattern[str]:
-    """Compile a pattern of a rule: in none of them does case matter; raises re.error."""
+def pattern(text: str) -> Pattern:
+    """Compile a pattern of a rule: in none of them does case matter; raises re.error or regex.error.
+
+    What is taken is the syntax of the standard library's re; the regex package, which reads it too, can end a match
+    that takes too long.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about sets that a later Python may read otherwise
-        return re.compile(text, re.IGNORECASE)
+        re.compile(text, re.IGNORECASE)
+    return regex.compile(text, regex.IGNORECASE | regex.VERSION0)
 
 
-def matches_whole(title: re.Pattern[str] | None, text: str) -> bool:
+def search(wanted: Pattern, text: str) -> bool:
+    """True if the pattern matches anywhere; raises ConfigError if it does not come to an end."""
+    return _in_time(wanted, wanted.search, text)
+
+
+def _in_time(wanted: Pattern, match: Callable[..., object], text: str) -> bool:
+    try:
+        return match(text, timeout=MATCH_TIME) is not None
+    except TimeoutError:
+        raise ConfigError(f"the pattern '{wanted.pattern}' does not come to an end on some value") from None
+
+
+def matches_whole(title: Pattern | None, text: str) -> bool:
     """True if the pattern matches the whole text, blanks around it left aside; no pattern matches everything."""
-    return title is None or title.fullmatch(text.strip()) is not None
+    return title is None or _in_time(title, title.fullmatch, text.strip()[:MAX_TESTED])
 
 
 @dataclass(frozen=True)
@@ -31,16 +54,16 @@ class TagTest:
     """One element and the pattern that one of its values must match somewhere."""
 
     tag: TagPath
-    pattern: re.Pattern[str]
+    pattern: Pattern
 
     def matches(self, values: Iterable[str]) -> bool:
         """True if any value does: the whole text of an element, or one of its backslash-separated values."""
         return any(self._matches(text[:MAX_TESTED]) for text in values)
 
     def _matches(self, text: str) -> bool:
-        if self.pattern.search(text) is not None:
+        if search(self.pattern, text):
             return True
-        return "\\" in text and any(self.pattern.search(part.strip()) for part in text.split("\\"))
+        return "\\" in text and any(search(self.pattern, part.strip()) for part in text.split("\\"))
 
 
 @dataclass(frozen=True)
@@ -57,7 +80,7 @@ class Endpoint:
     ``gate`` says that later entries of the rule are its fallback. ``filters`` are alternatives; none select everything.
     """
 
-    outcome: re.Pattern[str]
+    outcome: Pattern
     destination: DicomDestination
     gate: bool = False
     filters: tuple[InstanceFilter, ...] = ()
@@ -73,8 +96,8 @@ class Rule:
 
     name: str
     endpoints: tuple[Endpoint, ...]
-    called_ae: re.Pattern[str] | None = None
-    calling_ae: re.Pattern[str] | None = None
+    called_ae: Pattern | None = None
+    calling_ae: Pattern | None = None
     directory: str = "OUTPUT"
     off: str = ""
     last: bool = False

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, cast
 
+import regex
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from magickbox.association import title_problem
@@ -41,7 +42,7 @@ class Problem:
 class WrongPattern(ValueError):
     """A regular expression does not compile; ``position`` is the character at which."""
 
-    def __init__(self, error: re.error | OverflowError | RecursionError) -> None:
+    def __init__(self, error: re.error | regex.error | OverflowError | RecursionError) -> None:
         """Say it in a sentence."""
         self.position = getattr(error, "pos", None) or 0
         super().__init__(
@@ -115,7 +116,7 @@ def _pattern(value: object) -> bool:
     if isinstance(value, str):
         try:
             pattern(value)
-        except (re.error, OverflowError, RecursionError) as exc:
+        except (re.error, regex.error, OverflowError, RecursionError) as exc:
             raise WrongPattern(exc) from None
     return True
 

@@ -14,7 +14,7 @@ from typing import Any
 from magickbox.destination import DicomDestination
 from magickbox.errors import ConfigError
 from magickbox.positionedjson import Document, NotJson, Path, read
-from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, pattern
+from magickbox.routing import Endpoint, InstanceFilter, Pattern, Rule, Rules, TagTest, pattern
 from magickbox.rulecheck import ME, MY_PORT, Problem, problems, told
 from magickbox.tagpath import parse_tag_path
 
@@ -117,7 +117,7 @@ class _Translation:
         return DicomDestination(str(host), int(port or 0), value["AETitleSender"].strip(), value["AETitleTo"].strip())
 
 
-def _pattern_or_none(text: str | None) -> re.Pattern[str] | None:
+def _pattern_or_none(text: str | None) -> Pattern | None:
     return None if text is None else pattern(text)
 
 

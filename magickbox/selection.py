@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magickbox.decision import Listing, Look
-from magickbox.dicomheader import FileMeta, identify, read_file_meta
+from magickbox.dicomheader import SOP_CLASS, SOP_INSTANCE, FileMeta, read_file_meta, scan, text_of
 from magickbox.errors import UnreadableHeader
 from magickbox.tagpath import TagPath
 from magickbox.tagvalues import ABSENT, read_values
 
 _PREFIX_AT, _PREFIX = 128, b"DICM"
+_UIDS = frozenset({SOP_CLASS, SOP_INSTANCE})
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ def _list(job: Path, top: Path, wanted: frozenset[TagPath]) -> Listing:
             continue
         try:
             found, said = _read(path, name, wanted)
-        except (UnreadableHeader, OSError) as exc:
+        except UnreadableHeader as exc:
             unreadable.append((name, str(exc)))
+            continue
+        except OSError as exc:
+            unreadable.append((name, exc.strerror or "cannot be read"))
             continue
         files.append(found)
         notes.extend((name, text) for text in said)
@@ -94,13 +98,14 @@ def _has_prefix(path: Path) -> bool:
 def _read(path: Path, name: str, wanted: frozenset[TagPath]) -> tuple[FoundFile, tuple[str, ...]]:
     with path.open("rb") as stream:
         meta = read_file_meta(stream)
-        sop_class, sop_instance = meta.sop_class, meta.sop_instance
-        if not sop_class or not sop_instance:
-            stream.seek(meta.offset)
-            identity = identify(stream, meta.transfer_syntax)
-            sop_class, sop_instance = sop_class or identity.sop_class, sop_instance or identity.sop_instance
+        header = scan(stream, meta.transfer_syntax, _UIDS, SOP_INSTANCE)
+    # The dataset's word counts: scripts that change UIDs often leave the file meta as it was.
+    sop_class = text_of(header.get(SOP_CLASS)) or meta.sop_class
+    sop_instance = text_of(header.get(SOP_INSTANCE)) or meta.sop_instance
     if not sop_class or not sop_instance:
         raise UnreadableHeader("neither file meta nor dataset say which SOP class and instance it is")
+    if not meta.transfer_syntax:
+        raise UnreadableHeader("its file meta does not say in which transfer syntax it is")
     tags, said = _values(path, meta, wanted)
     return FoundFile(name, sop_class, sop_instance, meta.transfer_syntax, tags), said
 

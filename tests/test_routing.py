@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from magickbox.decision import (
     Decision,
     Facts,
@@ -17,6 +18,7 @@ from magickbox.decision import (
     follow,
 )
 from magickbox.destination import DicomDestination
+from magickbox.errors import ConfigError
 from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, pattern
 from magickbox.tagpath import TagPath, parse_tag_path
 
@@ -285,3 +287,10 @@ def test_entries_of_another_rule_are_not_gated() -> None:
     ]
     after = follow(decision.deliveries, decision.deliveries[0], delivered=True)
     assert [(d.rule, d.entry) for d in after.skip] == [(0, 1)]
+
+
+def test_a_pattern_that_never_ends_is_ended() -> None:
+    """Some patterns take longer than the universe on some texts; the box must not stop for one of them."""
+    test = TagTest(parse_tag_path("0008,103e"), pattern("(a|aa)+$"))
+    with pytest.raises(ConfigError, match="does not come to an end"):
+        test.matches(("a" * 60 + "b",))
