@@ -2,21 +2,27 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from boxes import Image, TestBox, new_box
+
 from magickbox import attempt as attempts
 from magickbox.adopt import adopt
-from magickbox.errors import NotFound
+from magickbox.errors import LedgerError, NotFound
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import remove_tree
 from magickbox.ledger import Ledger, jobs
 from magickbox.newjob import Policy
+from magickbox.ownership import where_is
 from magickbox.processor import Late, Outcome
-
-from boxes import Image, TestBox, new_box
+from magickbox.removal import Removal
+from magickbox.repair import repair
+from magickbox.steps import Step
+from magickbox.verify import verify
 
 A, B, C = Image("1.2.1"), Image("1.2.2"), Image("1.2.3")
 
@@ -189,3 +195,123 @@ def test_a_folder_without_instances_is_adopted(box: TestBox) -> None:
     job = box.job(A)
     remove_tree(box.folder(job).input)
     assert adopt(forget(box).data, box.ledger, job.id).instances == 0
+
+
+def rebuilt(box: TestBox) -> list[str]:
+    """Repair, and open the ledger that is there then."""
+    box.ledger.close()
+    done = repair(box.data)
+    box.ledger = Ledger(box.data.ledger)
+    return done
+
+
+def states(box: TestBox) -> dict[str, JobState]:
+    with box.ledger.reading() as tx:
+        return {job.id: job.state for job in jobs.newest(tx, -1)}
+
+
+def garble(path: Path, content: bytes = b"this is no database" * 500) -> None:
+    path.write_bytes(content)
+
+
+def test_a_ledger_that_is_well_is_left_alone(box: TestBox) -> None:
+    job = box.run(box.job(A))
+    assert rebuilt(box) == []
+    assert states(box) == {job.id: JobState.PROCESSED}
+
+
+def test_an_unreadable_ledger_is_kept_and_rebuilt(box: TestBox) -> None:
+    """All jobs are HELD, in the order of their birth, with one owner for each instance; the old file is kept."""
+    ran, ready = box.run(box.job(A, B), "failed"), box.job(C, policy=Policy(late=Late.RERUN))
+    box.ledger.close()
+    garble(box.data.ledger)
+    done = rebuilt(box)
+    assert states(box) == {ran.id: JobState.HELD, ready.id: JobState.HELD}
+    assert [box.row(job).resume for job in (ran, ready)] == [JobState.PROCESSED, JobState.READY]
+    assert len(done) == 3
+    (aside,) = box.data.state.glob("ledger.sqlite.broken-*")
+    assert aside.name in done[0]
+    assert aside.read_bytes().startswith(b"this is no database")
+    assert verify(box.data, box.ledger, quick=False, running=False) == []
+    assert [len(where_is(box.data, box.ledger, image.uid)) for image in (A, B, C)] == [1, 1, 1]
+
+
+def test_damage_inside_the_ledger_is_found(box: TestBox) -> None:
+    job = box.job(*(Image(f"1.2.{n}") for n in range(300)))
+    box.ledger.close()
+    with box.data.ledger.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (box.data.ledger.stat().st_size - 4096))
+    assert len(rebuilt(box)) == 2
+    assert states(box) == {job.id: JobState.HELD}
+
+
+def test_an_empty_ledger_is_filled(box: TestBox) -> None:
+    job = box.job(A)
+    box.ledger.close()
+    garble(box.data.ledger, b"")
+    assert len(rebuilt(box)) == 1
+    assert states(box) == {job.id: JobState.HELD}
+
+
+def test_a_ledger_of_a_newer_version_is_never_moved_away(box: TestBox) -> None:
+    box.ledger.close()
+    connection = sqlite3.connect(box.data.ledger)
+    connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    with pytest.raises(LedgerError, match="newer"):
+        repair(box.data)
+    assert list(box.data.state.glob("*broken*")) == []
+
+
+def test_repair_adopts_and_finds_beside_a_good_ledger(box: TestBox) -> None:
+    lost, kept = box.job(A), box.job(B)
+    box.move(lost, Move.LOSE)
+    (box.data.jobs / "notes").mkdir()
+    (box.data.jobs / "readme.txt").touch()
+    done = rebuilt(box)
+    assert states(box) == {lost.id: JobState.HELD, kept.id: JobState.READY}
+    assert [line.split(":")[0] for line in done] == [f"jobs/{lost.id}", "jobs/notes", "jobs/readme.txt"]
+
+
+def test_a_job_that_was_being_removed_keeps_a_row(box: TestBox) -> None:
+    """The next start removes the rest; what it had is owned by its DELETED row then."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(step: Step) -> None:
+        if step is Step.DELETE_RENAMED:
+            raise Killed
+
+    job = box.job(A)
+    with pytest.raises(Killed):
+        Removal(box.data, box.ledger, kill).delete(job.id, "test")
+    box.ledger.close()
+    garble(box.data.ledger)
+    rebuilt(box)
+    assert states(box) == {job.id: JobState.DELETING}
+    assert Removal(box.data, box.ledger).carry_on(job.id).state is JobState.DELETED
+    assert where_is(box.data, box.ledger, A.uid) == [f"deleted: {job.id}"]
+    assert os.listdir(box.data.incoming) == []
+
+
+def test_repair_twice_is_the_same_as_once(box: TestBox) -> None:
+    job = box.job(A)
+    box.ledger.close()
+    garble(box.data.ledger)
+    rebuilt(box)
+    assert rebuilt(box) == []
+    assert states(box) == {job.id: JobState.HELD}
+
+
+def test_one_bad_folder_does_not_stop_the_others(box: TestBox) -> None:
+    bad, good = box.job(A), box.job(B)
+    info = box.folder(bad).info
+    info.unlink()
+    info.mkdir()
+    (box.folder(bad).path / "info.json.invalid").write_text("in the way")
+    forget(box)
+    done = rebuilt(box)
+    assert states(box)[good.id] is JobState.HELD
+    assert any("could not be adopted" in line for line in done)
