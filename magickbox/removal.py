@@ -2,6 +2,7 @@
 
 from magickbox.datafolder import DataFolder
 from magickbox.durable import fsync_folder, rename_durable
+from magickbox.errors import ForbiddenMove
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import TRASH, remove_tree
 from magickbox.ledger import Ledger, endings, jobs
@@ -15,9 +16,14 @@ class Removal:
     def __init__(self, data: DataFolder, ledger: Ledger, reached: Reached = unwatched) -> None:
         self._data, self._ledger, self._reached = data, ledger, reached
 
-    def delete(self, job: str, why: str, who: str = BOX) -> Job:
-        """Mark the job and remove its folder; raises NotFound, ForbiddenMove, or OSError (it is then carried on)."""
+    def delete(self, job: str, why: str, who: str = BOX, only_if: JobState | None = None) -> Job:
+        """Mark the job and remove its folder; raises NotFound, ForbiddenMove, or OSError (it is then carried on).
+
+        ``only_if`` refuses a job that is in another state by now.
+        """
         with self._ledger.transaction() as tx:
+            if only_if not in (None, jobs.get(tx, job).state):
+                raise ForbiddenMove(f"{job} is no longer {only_if}")
             jobs.move(tx, job, Move.DELETE, why, who)
             endings.cancel_open(tx, job, who)
         self._reached(Step.DELETE_MARKED)
