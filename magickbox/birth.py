@@ -97,7 +97,7 @@ class Birth:
         folder.plan.unlink(missing_ok=True)
         fsync_folder(folder.path)
         for share in plan.shares:
-            self.sweep(share.association.id)
+            self.sweep(share.association.id, known_ended=share.association.ended is not None)
         self._reached(Step.JOB_SWEPT)
         return plan.job
 

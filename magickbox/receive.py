@@ -128,8 +128,8 @@ class Receive:
 
     def recover(self, association: Association) -> None:
         """Gather what an association folder of an earlier run of the box holds; before ``start`` (step 20)."""
-        how = association.how or End.STOPPED
-        self._end(_Ended(replace(association, how=how), End.STOPPED))
+        ended = replace(association, ended=association.ended or now(), how=association.how or End.STOPPED)
+        self._end(_Ended(ended, End.STOPPED))
 
     def open_associations(self) -> list[Association]:
         """The associations that are open now."""

@@ -1,0 +1,166 @@
+"""``kill -9`` of the box in every window of section 8, and at random moments under load.
+
+After the restart every acknowledged SOP Instance UID is in exactly one visible place, every job ends, no delivery is
+lost, none is repeated beyond the instance in flight, and verify agrees.
+"""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from boxprocess import Sent, Station, all_jobs, is_quiet, running, send, set_up, station, until
+from studies import study
+
+from magickbox.datafolder import DataFolder
+from magickbox.errors import MagickboxError
+from magickbox.job import JobState
+from magickbox.ledger import Ledger
+from magickbox.steps import Step
+from magickbox.verify import verify, where_is
+
+pytestmark = pytest.mark.kill
+
+COUNT = 4
+DELETING = {Step.DELETE_MARKED, Step.DELETE_RENAMED, Step.DELETE_REMOVED}
+# In these the box dies before it answers anything of what it is killed at.
+WINDOWS = [step for step in Step if step not in DELETING]
+
+
+def check_promise(root: Path, acknowledged: set[str], arrived: Counter[str], in_flight: int) -> None:
+    """Everything that must hold once a box has come to rest after a kill."""
+    data = DataFolder(root)
+    ledger = Ledger(data.ledger, readonly=True)
+    try:
+        findings = verify(data, ledger, quick=False, running=False)
+        assert [f for f in findings if f.severity == "error"] == []
+        for uid in acknowledged:
+            places = where_is(data, ledger, uid)
+            assert len(places) == 1, (uid, places)
+    finally:
+        ledger.close()
+    assert {job.state for job in all_jobs(root)} <= {JobState.DONE}, [(j.id, j.state, j.reason) for j in all_jobs(root)]
+    assert acknowledged <= set(arrived), "a delivery was lost"
+    repeats = {uid: n for uid, n in arrived.items() if n > 1}
+    assert sum(n - 1 for n in repeats.values()) <= in_flight, repeats
+
+
+def finish(root: Path, goal: Station) -> None:
+    """Start the box again and let it come to rest."""
+    with running(root) as box:
+        assert box.port is not None
+        until(lambda: is_quiet(root), 40, f"{[(j.id, j.state, j.reason) for j in all_jobs(root)]}")
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("step", WINDOWS, ids=lambda step: step.name)
+def test_killed_in_this_window(tmp_path: Path, step: Step, nth: int) -> None:
+    """Two studies one after another, so that most steps are reached at least twice."""
+    root = tmp_path / "data"
+    items = study(tmp_path / "one", COUNT), study(tmp_path / "two", COUNT)
+    sent = Sent()
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, step=step.name, nth=nth) as box:
+            assert box.port is not None
+            for one in items:
+                part = send(box.port, one)
+                sent.acknowledged |= part.acknowledged
+            assert box.wait() == -signal.SIGKILL
+        finish(root, goal)
+        check_promise(root, sent.acknowledged, goal.seen, in_flight=1)
+        if step in (Step.RESPONSE, Step.DECIDED, Step.JOB_BORN):
+            assert sent.acknowledged
+
+
+@pytest.mark.parametrize("step", sorted(DELETING), ids=lambda step: step.name)
+def test_killed_while_deleting(tmp_path: Path, step: Step) -> None:
+    """A job that is being deleted is deleted after the restart, and its row stays."""
+    root = tmp_path / "data"
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, step=step.name) as box:
+            assert box.port is not None
+            send(box.port, study(tmp_path / "one", 2))
+            until(lambda: len(all_jobs(root)) == 1 and is_quiet(root), what="job done")
+            [job] = all_jobs(root)
+            with pytest.raises(MagickboxError, match="closed the connection"):
+                box.ask("delete", job.id)
+            assert box.wait() == -signal.SIGKILL
+        finish(root, goal)
+        assert [j.state for j in all_jobs(root)] == [JobState.DELETED]
+        assert not (root / "jobs" / job.id).exists()
+        assert list((root / "incoming").iterdir()) == []
+
+
+def test_unacknowledged_instances_leave_nothing_behind(tmp_path: Path) -> None:
+    """What was not answered before the kill is not there afterwards: no part is left over."""
+    root = tmp_path / "data"
+    items = study(tmp_path / "one", 3)
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, step=Step.PART_WRITTEN.name, nth=3) as box:
+            assert box.port is not None
+            sent = send(box.port, items)
+            assert box.wait() == -signal.SIGKILL
+        assert len(sent.acknowledged) == 2
+        finish(root, goal)
+        check_promise(root, sent.acknowledged, goal.seen, in_flight=0)
+        assert set(goal.seen) == sent.acknowledged
+
+
+def _keep_sending(port: int, folder: Path, number: int, results: list[Sent], stop: threading.Event) -> None:
+    count = 0
+    while not stop.is_set():
+        count += 1
+        one = send(port, study(folder / f"{number}-{count}", 3, pixels=32), calling=f"SCANNER{number}")
+        results.append(one)
+        if not one.acknowledged:
+            return
+
+
+def killed_under_load(tmp_path: Path, rounds: int, seed: int) -> None:
+    """Four senders; the box is killed at random moments and started again, then everything must be accounted for."""
+    chance = random.Random(seed)
+    root = tmp_path / "data"
+    results: list[Sent] = []
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        for number in range(rounds):
+            with running(root) as box:
+                assert box.port is not None
+                stop = threading.Event()
+                senders = [
+                    threading.Thread(
+                        target=_keep_sending, args=(box.port, tmp_path / f"s{number}", n, results, stop), daemon=True
+                    )
+                    for n in range(4)
+                ]
+                for sender in senders:
+                    sender.start()
+                time.sleep(chance.uniform(0.3, 2.0))
+                box.kill()
+                stop.set()
+                for sender in senders:
+                    sender.join(20)
+        finish(root, goal)
+        acknowledged = set().union(*(sent.acknowledged for sent in results))
+        assert acknowledged
+        # At most the instance in flight on each association: one destination has one association at a time.
+        check_promise(root, acknowledged, goal.seen, in_flight=rounds)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_random_moments_under_load(tmp_path: Path, seed: int) -> None:
+    """A short proof for every day; ``make soak`` has the long one."""
+    killed_under_load(tmp_path, rounds=3, seed=seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_killed_many_times_under_load(tmp_path: Path, seed: int) -> None:
+    """The long proof."""
+    killed_under_load(tmp_path, rounds=12, seed=seed)
