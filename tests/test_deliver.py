@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import peers
 import pytest
+from deliverbox import BUSY, GONE, REFUSED, Box, answers, fake, unreachable
+from planned import ARCHIVE, PACS, QC, entry, new_items
+
 from magickbox.delivery import DeliveryState, ItemState
 from magickbox.destination import Delivered, DicomDestination, Result, Retry
 from magickbox.job import JobState
 from magickbox.ledger import Ledger, deliveries, jobs
 from magickbox.pace import Pace
 from magickbox.sender import FakeSender, Item
-
-import peers
-from deliverbox import BUSY, GONE, REFUSED, Box, answers, fake, unreachable
-from planned import ARCHIVE, PACS, QC, entry, new_items
 
 S = DeliveryState
 
@@ -93,6 +93,14 @@ def test_a_refusal_for_good_is_asked_once_more_on_a_second_association(box: Box)
     with box.ledger.reading() as tx:
         reason = deliveries.get(tx, number).reason
     assert reason == "1 of 3 instances refused for good, for example: 0xA900 dataset does not match its SOP class"
+
+
+def test_a_refusal_is_asked_again_soon_though_the_pauses_are_long(box: Box) -> None:
+    fake(box).answer = answers({"1.2.3.1": [REFUSED, Delivered()]})
+    box.pace = Pace(first=600.0, confirm=0.05)
+    box.routed(entry(PACS, new_items(1)))
+    with box.running():
+        box.ends()
 
 
 def test_one_instance_that_breaks_every_association_does_not_keep_the_others(box: Box) -> None:

@@ -1,16 +1,19 @@
 """The box's own calls: known before the first byte, forgotten at the end."""
 
-import pytest
-from magickbox.owncalls import OwnCalls
+import socket
 
+import pytest
 from peers import ScriptedPeer, Talk
 from scusends import CT, connect
+
+from magickbox.owncalls import OwnCalls
 
 
 def test_a_call_is_known_before_its_first_byte_and_forgotten_at_its_end() -> None:
     own, seen = OwnCalls(), list[str | None]()
 
     def script(talk: Talk) -> None:
+        talk.sock.recv(1, socket.MSG_PEEK)  # the first byte of the request is here
         seen.append(own.job_of(talk.sock.getpeername()))
         talk.accept()
         talk.serve()

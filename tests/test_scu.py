@@ -1,18 +1,19 @@
 """The SCU with DCMTK's storescp, and where it calls."""
 
 import socket
+import time
 from pathlib import Path
 
+import peers
 import pytest
+from peers import QUICK, SAMPLES
+from scusends import CT, HASTY, PLAN, connect, made, send_all
+
 from magickbox.destination import Delivered, DicomDestination, Rejected, Retry
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.echo import echo
 from magickbox.scu.store import StoreSender
 from magickbox.scu.upperlayer import Timeouts
-
-import peers
-from peers import QUICK, SAMPLES
-from scusends import CT, HASTY, PLAN, connect, made, send_all
 
 
 @pytest.mark.peer
@@ -135,3 +136,12 @@ def test_a_connection_that_nobody_takes_ends_in_time() -> None:
         for sock in filling:
             sock.close()
     assert result == Retry(f"no connection to 127.0.0.1:{port} within 1 s")
+
+
+@pytest.mark.peer
+def test_no_piece_waits_for_an_acknowledgement_of_the_one_before(tmp_path: Path) -> None:
+    """With Nagle's algorithm on, each of these messages of several pieces would wait some 40 ms."""
+    with peers.storescp(tmp_path / "stored", "--ignore") as scp, connect(scp.destination, [CT]) as session:
+        began = time.monotonic()
+        assert {type(session.send(CT)) for _ in range(50)} == {Delivered}
+        assert time.monotonic() - began < 1.0
