@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from magickbox.birth import Birth
+from magickbox.errors import DiskFull
 from magickbox.job import Job, JobState, Move
 from magickbox.ledger import Ledger, Transaction, endings, jobs
 from magickbox.removal import Removal
@@ -94,7 +95,11 @@ class Operations:
             "retry": self.retry,
             "cancel": self.cancel,
         }
-        return verbs[verb](subject, who)
+        act = verbs[verb]
+        try:
+            return act(subject, who)
+        except DiskFull:
+            return act(subject, who)  # the ledger has given up its ballast, so that now there is room
 
 
 def _number(delivery: str) -> int:

@@ -3,7 +3,7 @@
 from magickbox.birth import Birth
 from magickbox.birthplan import VIEW, BirthPlan, Transfer
 from magickbox.clock import now
-from magickbox.errors import ForbiddenMove
+from magickbox.errors import DiskFull, ForbiddenMove
 from magickbox.job import HAS_FOLDER, Job, JobState
 from magickbox.jobfolder import INPUT, SUPERSEDED, job_id
 from magickbox.ledger import Ledger, jobs
@@ -37,4 +37,7 @@ def rerun(ledger: Ledger, birth: Birth, job: str, who: str) -> Job:
     )
     links = tuple(Transfer(f"{job}/{INPUT}/{i.file}", f"{INPUT}/{i.file}") for i in kept)
     birth.plan(BirthPlan(new, shares, tuple(Held(i, VIEW) for i in kept), (), links))
-    return birth.carry_on(birth.find(new.id))
+    try:
+        return birth.carry_on(birth.find(new.id))
+    except DiskFull:
+        return birth.carry_on(birth.find(new.id))  # the ledger has given up its ballast, so that now there is room
