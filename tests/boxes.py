@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
 from magickbox import attempt as attempts
 from magickbox.association import Association, End
 from magickbox.associationfolder import SUCCESS, AssociationFolder, Stored
@@ -19,9 +23,6 @@ from magickbox.newjob import Policy, conceive
 from magickbox.processor import Outcome
 from magickbox.quarantine import Quarantine
 from magickbox.steps import Reached, unwatched
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 MR, LITTLE = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1"
 STUDY = "1.2.826.0.1.3680043.10.1"

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import peers
+from planned import routed, with_files
+
 from magickbox.deliver import Deliver
 from magickbox.delivery import DeliveryState, ItemState, NewDelivery
 from magickbox.destination import Delivered, DicomDestination, Rejected, Result, Retry
@@ -14,9 +17,6 @@ from magickbox.ledger import Ledger, deliveries, jobs
 from magickbox.pace import Pace
 from magickbox.sender import Answer, FakeSender, Item, Sender
 from magickbox.steps import Reached, unwatched
-
-import peers
-from planned import routed, with_files
 
 QUICK = Pace().scaled(0.01)
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
+
 from magickbox.destination import DicomDestination
 from magickbox.scu.upperlayer import Timeouts
 from magickbox.sender import Item
-from pydicom.data import get_testdata_file
 
 QUICK = Timeouts(connect=2.0, associate=2.0, response=2.0, write=2.0)
 SAMPLES = ("CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm", "MR_small_bigendian.dcm", "test-SR.dcm",

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+import peers
+from peers import QUICK
+
 from magickbox.destination import DicomDestination, Result
 from magickbox.owncalls import OwnCalls
 from magickbox.part10 import file_header
 from magickbox.scu.store import StoreSender, StoreSession
 from magickbox.scu.upperlayer import Timeouts
 from magickbox.sender import Item
-
-import peers
-from peers import QUICK
 
 CT = peers.item_of(peers.sample("CT_small.dcm"))
 PLAN = peers.item_of(peers.sample("rtplan.dcm"))

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import peers
 import pytest
+from deliverbox import Box
+from planned import entry
+
 from magickbox.delivery import DeliveryState, ItemState, NewItem
 from magickbox.destination import DicomDestination
 from magickbox.ledger import Ledger
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.store import StoreSender
 from magickbox.sender import FakeSender
-
-import peers
-from deliverbox import Box
-from planned import entry
 
 S = DeliveryState
 

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import peers
 import pytest
+from deliverbox import Box, fake, unreachable
+from planned import PACS, QC, entry, new_items
+
 from magickbox.delivery import DeliveryState, ItemState, Progress
 from magickbox.destination import Delivered, DicomDestination, Result
 from magickbox.job import JobState, Move
@@ -14,10 +18,6 @@ from magickbox.ledger import Ledger, deliveries
 from magickbox.pace import Pace
 from magickbox.sender import FakeSender, Item
 from magickbox.steps import Step, unwatched
-
-import peers
-from deliverbox import Box, fake, unreachable
-from planned import PACS, QC, entry, new_items
 
 S = DeliveryState
 

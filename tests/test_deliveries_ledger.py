@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from planned import ARCHIVE, PACS, QC, entry, job, new_items, routed
+
 from magickbox.clock import now
 from magickbox.delivery import UNDECIDED, DeliveryState, ItemState, NewDelivery, Progress
 from magickbox.destination import Delivered, Rejected, Result, Retry
 from magickbox.errors import ForbiddenMove, NotFound
 from magickbox.job import JobState, Move
 from magickbox.ledger import Ledger, deliveries, endings, jobs
-
-from planned import ARCHIVE, PACS, QC, entry, job, new_items, routed
 
 S = DeliveryState
 

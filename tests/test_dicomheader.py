@@ -14,12 +14,13 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from magickbox import forwardreader
-from magickbox.dicomheader import Identity, identify, items, read_file_meta, scan
-from magickbox.errors import UnreadableHeader
 from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+
+from magickbox import forwardreader
+from magickbox.dicomheader import Identity, identify, items, read_file_meta, scan
+from magickbox.errors import UnreadableHeader
 
 SITE = Path(pydicom.__file__).parent.parent
 FILES = [

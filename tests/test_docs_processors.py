@@ -10,11 +10,12 @@ from pathlib import Path
 import pydicom
 import pytest
 from jsonschema import Draft202012Validator
+from pydicom.data import get_testdata_file
+
 from magickbox.dropins import read_dropins
 from magickbox.engine import Ended, Run
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.processor import judge_run, read_proc_json
-from pydicom.data import get_testdata_file
 
 SCHEMA = json.loads(resources.files("magickbox").joinpath("processor.schema.json").read_text(encoding="utf-8"))
 CHAPTER = (Path(__file__).parent.parent / "docs" / "processors.md").read_text()

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from magickbox.rulecheck import schema
 from magickbox.rulefile import RulesRefused, parse
 

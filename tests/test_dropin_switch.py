@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from magickbox.dropin_switch import disable, enable
 from magickbox.dropin_template import new
 from magickbox.dropins import read_dropins

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from magickbox.dropin_template import new
 from magickbox.dropin_watch import MOST_WATCHED, DropinWatch
 from magickbox.dropins import Dropins

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyfakefs.fake_filesystem import FakeFilesystem
+from pyfakefs.helpers import reset_ids, set_uid
+
 from magickbox.dropin_files import WHOLE, digest, signature
 from magickbox.dropins import BadDropin, Dropins, read_dropins
 from magickbox.processor import Group, Late, Processor, choose
 from magickbox.processor_json import pattern_of, validator
-from pyfakefs.fake_filesystem import FakeFilesystem
-from pyfakefs.helpers import reset_ids, set_uid
 
 validator()  # read from the real disk before a fake one is put over it
 

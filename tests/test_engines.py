@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from magickbox.engine import Ended, Engine, Run
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.processor import Processor

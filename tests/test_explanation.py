@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
+
 from magickbox.decision import Decision, Facts, Listing, decide
 from magickbox.explanation import HIDDEN, as_text, explain, log_lines
 from magickbox.rulefile import parse

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from magickbox.engines.output_log import LONGEST_LINE, TAIL, OutputLog
 
 

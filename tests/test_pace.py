@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from magickbox.delivery import Progress
 from magickbox.pace import DAY, Again, Arrived, Failed, Outcome, Pace, Verdict, judge_attempt
 

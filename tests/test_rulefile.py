@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+
 from magickbox.destination import DicomDestination
 from magickbox.positionedjson import NotJson, read
 from magickbox.routing import Rule, Rules

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from magickbox.rulefile import EMPTY, RulesRefused
 from magickbox.rulekeeper import RuleKeeper
 

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import peers
 import pytest
+from peers import QUICK, ScriptedPeer, Talk
+from scusends import CT, HASTY, connect, made
+
 from magickbox.destination import Delivered, Rejected, Result, Retry
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.store import StoreSender
 from magickbox.scu.upperlayer import Timeouts
 from magickbox.sender import Item
-
-import peers
-from peers import QUICK, ScriptedPeer, Talk
-from scusends import CT, HASTY, connect, made
 
 
 def met_by(script: Callable[[Talk], None], timeouts: Timeouts = HASTY, item: Item = CT) -> Result:

@@ -4,13 +4,14 @@ import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+
 from magickbox.errors import PeerError
 from magickbox.quiet import quiet_pynetdicom
 from magickbox.scu import pdu
 from magickbox.scu.command import read_response
 from magickbox.scu.pdu import Context
-from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 
 @given(

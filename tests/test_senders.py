@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import peers
 import pytest
+
 from magickbox.destination import Delivered, DicomDestination, Rejected, Retry
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.store import StoreSender
 from magickbox.sender import FakeSender, Item, Sender
-
-import peers
 
 
 @dataclass
