@@ -6,15 +6,16 @@ Each step can be carried on after a kill: ``resume`` finds out by itself how far
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from magickbox.associationrecord import MEMBER, read_association, same_content
-from magickbox.birthplan import BirthPlan, plan_from_bytes
+from magickbox.birthplan import VIEW, BirthPlan, plan_from_bytes
 from magickbox.datafolder import DataFolder
 from magickbox.durable import fsync_folder, fsync_folders, make_folder, rename_durable, write_atomic
-from magickbox.gathering import Arrival
+from magickbox.gathering import Arrival, Due
 from magickbox.job import Job
-from magickbox.jobfolder import NEW, Info, JobFolder, remove_tree
+from magickbox.jobfolder import NEW, SUPERSEDED, Info, JobFolder, remove_tree
 from magickbox.ledger import Ledger, jobs
 from magickbox.steps import Reached, Step, unwatched
 
@@ -24,6 +25,19 @@ class Birth:
 
     def __init__(self, data: DataFolder, ledger: Ledger, reached: Reached = unwatched) -> None:
         self._data, self._ledger, self._reached = data, ledger, reached
+        self._planned: dict[str, frozenset[str]] = {}
+
+    def still_waiting(self, due: Due) -> Due:
+        """What of a due job is still in its association folder, and in no other birth's plan.
+
+        A copy may come just when the first one becomes part of a job: it is then in that job already.
+        """
+        planned = frozenset().union(*self._planned.values())
+        return replace(due, arrivals=tuple(a for a in due.arrivals if self._waits(a, planned)))
+
+    def _waits(self, arrival: Arrival, planned: frozenset[str]) -> bool:
+        source = f"{arrival.association}/{arrival.instance.file}"
+        return source not in planned and (self._data.incoming / source).exists()
 
     def same(self, one: Arrival, other: Arrival) -> bool:
         """True if two arrivals have the same bytes: by checksum, then by reading both."""
@@ -46,6 +60,7 @@ class Birth:
             with suppress(OSError):
                 remove_tree(folder.path)
             raise
+        self._planned[plan.job.id] = frozenset((*(t.source for t in plan.moves), *plan.drops))
         self._reached(Step.JOB_PLANNED)
         return folder.path
 
@@ -89,6 +104,7 @@ class Birth:
 
     def _record(self, plan: BirthPlan, folder: JobFolder) -> Job:
         """Step 9: one transaction; then the plan, dropped copies and emptied association folders go."""
+        plan = _with_links_there(plan, folder)
         with self._ledger.transaction() as tx:
             jobs.add(tx, plan.job, plan.shares, plan.held)
         self._reached(Step.JOB_RECORDED)
@@ -98,6 +114,7 @@ class Birth:
         fsync_folder(folder.path)
         for share in plan.shares:
             self.sweep(share.association.id, known_ended=share.association.ended is not None)
+        self._planned.pop(plan.job.id, None)
         self._reached(Step.JOB_SWEPT)
         return plan.job
 
@@ -110,6 +127,17 @@ class Birth:
                 folder.rmdir()
 
 
+def _with_links_there(plan: BirthPlan, folder: JobFolder) -> BirthPlan:
+    """The plan without links whose owner was deleted before they could be made; info.json then says so too."""
+    held = tuple(h for h in plan.held if h.place != VIEW or folder.place(h.place, h.instance.file).exists())
+    if len(held) == len(plan.held):
+        return plan
+    sizes = [h.instance.size for h in held if h.place != SUPERSEDED]
+    true = replace(plan, held=held, job=replace(plan.job, instances=len(sizes), bytes=sum(sizes)))
+    folder.write_info(info_of(true))
+    return true
+
+
 def info_of(plan: BirthPlan) -> Info:
     """The info.json that a plan's job gets."""
     job = plan.job
@@ -117,7 +145,7 @@ def info_of(plan: BirthPlan) -> Info:
         job=job.id,
         received=job.received,
         associations=tuple((s.association, s.instances) for s in plan.shares),
-        instances=tuple(h.instance for h in plan.held if h.place != "superseded"),
+        instances=tuple(h.instance for h in plan.held if h.place != SUPERSEDED),
         follows=job.follows,
         rerun_of=job.rerun_of,
         parent=job.parent,

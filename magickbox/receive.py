@@ -200,6 +200,8 @@ class Receive:
         """Plan and bear a job; what the disk refuses is tried again."""
         try:
             plan = self._plan(due)
+            if plan is None:
+                return
             self._birth.plan(plan)
         except Exception as exc:  # noqa: BLE001  # worker boundary: one study must not end the intake for others
             self._note("error", "birth-waits", {"called": due.key.called_ae, "reason": repr(exc)})
@@ -225,7 +227,14 @@ class Receive:
         with self._lock:
             self._known = {i: a for i, a in self._known.items() if i in waiting or i in self._open}
 
-    def _plan(self, due: Due) -> BirthPlan:
+    def _plan(self, due: Due) -> BirthPlan | None:
+        """What is to be born of a due study; None if all of it is part of a job already."""
+        associations = due.per_association()
+        due = self._birth.still_waiting(due)
+        if not due.arrivals:
+            for association in associations:
+                self._birth.sweep(association)
+            return None
         shares = tuple(Share(self._known[a], n) for a, n in due.per_association().items())
         with self._ledger.reading() as tx:
             return conceive(tx, due, shares, self._policy(due.key.called_ae), self._birth.same)
