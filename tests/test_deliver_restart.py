@@ -1,5 +1,6 @@
 """The deliver stage: holding, taking back, kills and restarts, a full disk; what was sent is not sent again."""
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -8,13 +9,16 @@ from pathlib import Path
 
 import peers
 import pytest
-from deliverbox import Box, fake, unreachable
+from deliverbox import QUICK, Box, fake, unreachable
 from planned import PACS, QC, entry, new_items
 
+from magickbox.clock import now
+from magickbox.courier import Courier
 from magickbox.delivery import DeliveryState, ItemState, Progress
 from magickbox.destination import Delivered, DicomDestination, Result
 from magickbox.job import JobState, Move
 from magickbox.ledger import Ledger, deliveries
+from magickbox.logs import silent
 from magickbox.pace import Pace
 from magickbox.sender import FakeSender, Item
 from magickbox.steps import Step, unwatched
@@ -74,9 +78,25 @@ def test_a_job_held_at_its_last_instance_is_done_after_its_release(box: Box) -> 
         go.set()
         peers.wait_for(lambda: box.states() == [S.DELIVERED])
         assert box.job() is JobState.HELD
-    box.move(Move.RELEASE)
-    with box.running():
+    with box.running() as stage:
+        box.move(Move.RELEASE)
+        stage.wake()
         box.ends()
+
+
+def test_a_job_that_is_held_between_being_due_and_being_begun_is_not_begun(box: Box) -> None:
+    (number,) = box.routed(entry(PACS))
+    with box.ledger.reading() as tx:
+        due = deliveries.get(tx, number)
+    box.move(Move.HOLD)
+    courier = Courier(
+        box.ledger, box.sender, lambda job: box.folder / job, QUICK, silent, unwatched, now, random.Random(1),
+        threading.Event(),
+    )  # fmt: skip
+    courier.attempt(due, lambda _session: None)
+    assert fake(box).calls == []
+    with box.ledger.reading() as tx:
+        assert deliveries.attempts(tx, number) == []
 
 
 def test_a_cancelled_delivery_stops_and_is_tried_again_on_request(box: Box) -> None:

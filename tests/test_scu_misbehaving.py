@@ -260,6 +260,7 @@ def test_any_maximum_length_is_kept_to(longest: int) -> None:
 
     assert met_by(script, QUICK) == Delivered()
     assert max(seen) <= (longest or max(seen))
+    assert not any(length % 2 for length in seen)
 
 
 def test_a_dataset_without_a_byte_is_a_message_too(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Association:
     def negotiate(self, destination: DicomDestination, contexts: Sequence[pdu.Context]) -> None:
         """Propose the contexts and note what the peer says of each (PS3.8 7.1)."""
         self._write(pdu.associate_request(destination.called_ae, destination.calling_ae, contexts))
-        kind, body = self._read_pdu(time.monotonic() + self._timeouts.associate)
+        kind, body = self._read_pdu(self._timeouts.associate)
         if kind == pdu.REJECT:
             raise self._broken(pdu.reject_words(body))
         if kind != pdu.ACCEPT:
@@ -157,7 +157,7 @@ class Association:
         """The command set of the next message; a dataset after it is passed over."""
         command, whole = BytesIO(), False
         while True:
-            kind, body = self._read_pdu(deadline)
+            kind, body = self._read_pdu(self._timeouts.response, deadline)
             if kind != pdu.DATA:
                 raise self._broken(self._words(kind, body), say=kind not in (pdu.ABORT, pdu.RELEASE_RQ))
             for fragment in pdu.read_data(body):
@@ -185,7 +185,7 @@ class Association:
         if self.is_open:
             with suppress(PeerError):
                 self._write(pdu.RELEASE_REQUEST)
-                kind, _ = self._read_pdu(time.monotonic() + min(FAREWELL, self._timeouts.response))
+                kind, _ = self._read_pdu(min(FAREWELL, self._timeouts.response))
                 if kind == pdu.RELEASE_RQ:  # both at once (PS3.8 7.2.2)
                     self._write(pdu.RELEASE_REPLY)
         self.close()
@@ -242,15 +242,15 @@ class Association:
                 return pdu.abort_words(data[6:])
         return ""
 
-    def _read_pdu(self, deadline: float) -> tuple[int, bytes]:
-        began = time.monotonic()
+    def _read_pdu(self, limit: float, deadline: float | None = None) -> tuple[int, bytes]:
+        deadline = time.monotonic() + limit if deadline is None else deadline
         try:
             kind, length = struct.unpack(">BxI", self._read(6, deadline))
             if length > MAX_PDU:
                 raise self._broken(f"the peer announces a PDU of {length} bytes: this is not DICOM", say=True)
             return kind, self._read(length, deadline)
         except TimeoutError as exc:
-            raise self._broken(f"the peer did not answer within {time.monotonic() - began:.3g} s", say=True) from exc
+            raise self._broken(f"the peer did not answer within {limit:g} s", say=True) from exc
         except OSError as exc:
             raise self._broken(f"the connection broke: {words_of(exc)}") from exc
 
