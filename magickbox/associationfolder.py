@@ -143,8 +143,13 @@ class AssociationFolder:
             if not target.exists():
                 os.rename(part, target)
                 return name
-            if same_content(part, target):
-                os.utime(target, ns=(arrived, arrived))
+            try:
+                same = same_content(part, target)
+                if same:
+                    os.utime(target, ns=(arrived, arrived))
+            except FileNotFoundError:
+                continue  # it has just become part of a job: its name is free
+            if same:
                 part.unlink()
                 return name
             n += 1

@@ -48,7 +48,10 @@ def association_from_json(value: dict[str, Any]) -> Association:
 
 def read_association(folder: Path) -> Association:
     """The association of a folder; raises OSError, KeyError or ValueError."""
-    return association_from_json(json.loads((folder / MEMBER).read_bytes()))
+    try:
+        return association_from_json(json.loads((folder / MEMBER).read_bytes()))
+    except (TypeError, RecursionError) as exc:
+        raise ValueError(f"{MEMBER} is not what the box writes: {exc}") from exc
 
 
 def read_instance(path: Path) -> Instance:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -44,19 +46,23 @@ class Image:
     def dataset(self) -> bytes:
         """The dataset's bytes as a peer sends them."""
         ds = Dataset()
-        ds.SOPClassUID, ds.SOPInstanceUID = self.said_class, self.said_uid or "1.2.3"
+        _say(ds, SOPClassUID=self.said_class, SOPInstanceUID=self.said_uid or self.uid)
         ds.Modality, ds.PatientName = "MR", "Test^Person"
         if self.study is not None:
-            ds.StudyInstanceUID, ds.SeriesInstanceUID = self.study, f"{self.study}.1"
+            _say(ds, StudyInstanceUID=self.study, SeriesInstanceUID=f"{self.study}.1")
         ds.Rows = ds.Columns = 4
         ds.BitsAllocated = 16
         ds.PixelData = bytes([self.content % 256]) * 32
-        if self.said_uid is None:
-            ds["SOPInstanceUID"]._value = self.uid  # as it comes, valid or not
         buffer = DicomBytesIO()
         buffer.is_little_endian, buffer.is_implicit_VR = True, False
         write_dataset(buffer, ds)
         return buffer.getvalue()
+
+
+def _say(ds: Dataset, **uids: str) -> None:
+    """Put UIDs into a dataset as they are, valid or not."""
+    for keyword, uid in uids.items():
+        ds.add(DataElement(keyword, "UI", uid, validation_mode=IGNORE))
 
 
 @dataclass
