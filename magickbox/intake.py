@@ -1,13 +1,16 @@
 """The contract between a receiver and the coordinator.
 
 A receiver writes only its own association folder and never opens the ledger. It asks once per association, and
-reports what is durable; an acknowledgement depends on the filesystem alone.
+reports what is durable; an acknowledgement depends on the filesystem alone. ``RecordingIntake`` is the fake that
+ships beside the contract.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from magickbox.association import Association, End
+from magickbox.clock import now
 from magickbox.instance import Instance
 
 
@@ -52,3 +55,47 @@ class Intake(Protocol):
 
     def has_room(self) -> bool:
         """False below the free-space mark: no instance is taken then."""
+
+
+def _admit_all(_request: Request) -> Refusal | None:
+    return None
+
+
+@dataclass
+class RecordingIntake:
+    """An intake that keeps what it was told, for tests of receivers.
+
+    ``verdict`` may refuse a request, ``room`` may be taken away; ``before_report`` is called before each ``stored``.
+    """
+
+    verdict: Callable[[Request], Refusal | None] = _admit_all
+    room: bool = True
+    before_report: Callable[[], None] = lambda: None
+    requests: list[Request] = field(default_factory=list)
+    instances: list[tuple[Association, Instance]] = field(default_factory=list)
+    refusals: list[tuple[Association, str, int, str]] = field(default_factory=list)
+    ends: list[tuple[Association, End]] = field(default_factory=list)
+
+    def admit(self, request: Request) -> Association | Refusal:
+        """What ``verdict`` says; the id counts the requests."""
+        self.requests.append(request)
+        peer = request.address[0]
+        association = Association(f"a{len(self.requests):05d}", request.calling_ae, request.called_ae, peer, now())
+        return self.verdict(request) or association
+
+    def stored(self, association: Association, instance: Instance) -> None:
+        """Keep it."""
+        self.before_report()
+        self.instances.append((association, instance))
+
+    def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
+        """Keep it."""
+        self.refusals.append((association, sop_instance, status, why))
+
+    def ended(self, association: Association, how: End) -> None:
+        """Keep it."""
+        self.ends.append((association, how))
+
+    def has_room(self) -> bool:
+        """What the test said."""
+        return self.room

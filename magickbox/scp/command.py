@@ -7,7 +7,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_ECHO_RSP = 0x0001, 0x8001, 0x0030, 0x8030
+RESPONSE = 0x8000
+C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
+C_STORE_RSP, C_ECHO_RSP = C_STORE_RQ | RESPONSE, C_ECHO_RQ | RESPONSE
 NO_DATASET = 0x0101
 MAX_COMMENT = 64
 

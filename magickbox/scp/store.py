@@ -1,10 +1,12 @@
 """C-STORE and C-ECHO as SCP: fragments go to disk as they come, and an answer leaves only when it is true.
 
-This takes the place of pynetdicom's DIMSE provider on the box's associations. It runs in the association's upper
-layer thread, so that while an instance is written and fsynced nothing more is read: memory does not grow, neither
-with the object nor with a peer that does not wait for answers. What is no C-STORE or C-ECHO goes to pynetdicom.
+This takes the place of pynetdicom's DIMSE provider on the box's associations. It runs in the association's one
+thread, so that while an instance is written and fsynced nothing more is read: memory does not grow, neither with the
+object nor with a peer that does not wait for answers. Other services are refused; one to come has its branch in
+``_begin``.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pynetdicom.association import Association as Connection
@@ -20,7 +22,18 @@ from magickbox.associationfolder import (
     IncomingInstance,
     Stored,
 )
-from magickbox.scp.command import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE_RSP, BadCommand, Command, as_pdus, response
+from magickbox.scp.command import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_ECHO_RSP,
+    C_STORE_RQ,
+    C_STORE_RSP,
+    RESPONSE,
+    BadCommand,
+    Command,
+    as_pdus,
+    response,
+)
 from magickbox.scp.command import read_command as read
 from magickbox.steps import Reached, Step
 
@@ -28,25 +41,24 @@ if TYPE_CHECKING:
     from magickbox.intake import Intake
 
 MAX_COMMAND = 64 * 1024
-MAX_OTHER_DATASET = 1024 * 1024
 _NO_SUCH_CLASS = 0x0122
+_UNRECOGNIZED = 0x0211  # unrecognized operation (PS3.7 Annex C.5.17)
 
 
 class StoreProvider(DIMSEServiceProvider):
     """The DIMSE provider of one association. ``busy`` is True between a command and its answer."""
 
-    def __init__(self, connection: Connection, reached: Reached) -> None:
+    def __init__(self, connection: Connection, abort: Callable[[str], None], reached: Reached) -> None:
         super().__init__(connection)
+        self._abort_connection = abort
         self._reached = reached
         self._intake: Intake | None = None
         self._folder: AssociationFolder | None = None
         self._command = bytearray()
+        self._command_context = 0
         self._request: tuple[int, Command] | None = None
         self._incoming: IncomingInstance | None = None
-        self._other: list[tuple[int, bytes]] = []
         self._over = False
-        self._last = False
-        self.why_aborted = ""
 
     def serve(self, intake: "Intake", folder: AssociationFolder) -> None:
         """Begin: the association was admitted."""
@@ -56,10 +68,6 @@ class StoreProvider(DIMSEServiceProvider):
     def busy(self) -> bool:
         """True if a message has begun that is not yet answered."""
         return self._request is not None or bool(self._command)
-
-    def finish(self) -> None:
-        """Answer what is in hand, then abort; called from another thread when the box stops."""
-        self._last = True
 
     def drop(self) -> None:
         """The association is over: what is half received goes away."""
@@ -81,29 +89,36 @@ class StoreProvider(DIMSEServiceProvider):
                 self._take_dataset(context_id, value)
 
     def _take_command(self, context_id: int, value: bytes) -> None:
-        if self._request is not None:
-            self._abort("a command in the middle of a dataset")
+        if self._request is not None or (self._command and context_id != self._command_context):
+            self._abort("a command in the middle of another message")
             return
         self._command += memoryview(value)[1:]
+        self._command_context = context_id
         if len(self._command) > MAX_COMMAND:
             self._abort(f"a command set of more than {MAX_COMMAND} bytes")
         elif value[0] & 2:
             raw, self._command = bytes(self._command), bytearray()
             try:
-                self._begin(context_id, read(raw), raw)
+                self._begin(context_id, read(raw))
             except BadCommand as exc:
                 self._abort(str(exc))
 
-    def _begin(self, context_id: int, command: Command, raw: bytes) -> None:
+    def _begin(self, context_id: int, command: Command) -> None:
         if command.field == C_STORE_RQ:
             self._begin_store(context_id, command)
-        elif command.field == C_ECHO_RQ and not command.has_dataset:
-            self._answer(context_id, command, C_ECHO_RSP, SUCCESS)
+        elif command.field & RESPONSE:
+            self._abort(f"a response (0x{command.field:04X}) to what was never asked")
         elif command.has_dataset:
             self._request = (context_id, command)
-            self._other = [(context_id, b"\x03" + raw)]
         else:
-            self._pass_on([(context_id, b"\x03" + raw)])
+            self._answer_other(context_id, command)
+
+    def _answer_other(self, context_id: int, command: Command) -> None:
+        """C-ECHO; a C-CANCEL comes too late and has no answer (PS3.7 9.3.2.3); other services are not here."""
+        if command.field == C_ECHO_RQ:
+            self._answer(context_id, command, C_ECHO_RSP, SUCCESS)
+        elif command.field != C_CANCEL_RQ:
+            self._answer(context_id, command, command.field | RESPONSE, _UNRECOGNIZED, "not a service of this box")
 
     def _begin_store(self, context_id: int, command: Command) -> None:
         context = self.assoc._accepted_cx[context_id]
@@ -126,13 +141,18 @@ class StoreProvider(DIMSEServiceProvider):
         if self._request is None or self._request[0] != context_id:
             self._abort("a dataset without a command, or of another presentation context")
             return
-        if self._incoming is None:
-            self._take_other(context_id, value)
-            return
-        self._incoming.write(memoryview(value)[1:])
+        if self._incoming is not None:
+            self._incoming.write(memoryview(value)[1:])
         if value[0] & 2:
+            self._take_end(context_id, self._request[1])
+
+    def _take_end(self, context_id: int, command: Command) -> None:
+        if self._incoming is None:
+            self._request = None
+            self._answer_other(context_id, command)
+        else:
             incoming, self._incoming = self._incoming, None
-            self._finish_store(context_id, self._request[1], incoming.commit())
+            self._finish_store(context_id, command, incoming.commit())
 
     def _finish_store(self, context_id: int, command: Command, stored: Stored) -> None:
         """Step 4: answer, then report."""
@@ -145,8 +165,6 @@ class StoreProvider(DIMSEServiceProvider):
             self._reached(Step.REPORTED)
         else:
             self._intake.refused(self._folder.association, command.sop_instance, stored.status, stored.why)
-        if self._last:
-            self._abort("the box stops")
 
     def _answer(self, context_id: int, command: Command, field: int, status: int, comment: str = "") -> None:
         """Send a response at once, from this thread; a socket that fails ends the association by itself."""
@@ -154,22 +172,7 @@ class StoreProvider(DIMSEServiceProvider):
             if self.dul.socket is not None:
                 self.dul.socket.send(pdu)
 
-    def _take_other(self, context_id: int, value: bytes) -> None:
-        self._other.append((context_id, value))
-        if sum(len(v) for _, v in self._other) > MAX_OTHER_DATASET:
-            self._abort(f"a dataset of more than {MAX_OTHER_DATASET} bytes that is not to be stored")
-        elif value[0] & 2:
-            self._request, fragments, self._other = None, self._other, []
-            self._pass_on(fragments)
-
-    def _pass_on(self, fragments: list[tuple[int, bytes]]) -> None:
-        """Hand a whole message to pynetdicom."""
-        primitive = P_DATA()
-        primitive.presentation_data_value_list = fragments
-        super().receive_primitive(primitive)
-
     def _abort(self, why: str) -> None:
         """End the association as the standard has it for an unexpected PDU (PS3.8 9.2.3, AA-8)."""
-        self.why_aborted = self.why_aborted or why
         self.drop()
-        self.dul.event_queue.put("Evt19")
+        self._abort_connection(why)

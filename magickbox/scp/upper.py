@@ -1,26 +1,38 @@
 """pynetdicom's upper layer with limits: on PDU lengths, on silence, and on what AE titles may contain.
 
-The stock one reads as many bytes as a length field promises, waits for them without end, and aborts on an AE title
-that is not ASCII. Here a title is kept as it came, and pynetdicom is shown one that it can read.
+Only its state machine and its PDUs are used. Its own loop looks a thousand times a second in each of two threads,
+waits without end for as many bytes as a length field promises, and dies of an AE title that is not ASCII. This one
+sleeps until something comes, in one thread. A title is kept as it came, and pynetdicom is shown one that it can read.
 """
 
+import math
+import queue
 import select
 import socket as sockets
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol
 
 from pynetdicom.association import Association as Connection
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE
 
-from magickbox.association import title_from_wire
+from magickbox.association import End, title_from_wire
+from magickbox.scp.stopping import Stopping
 
-_ASSOCIATE_RQ, _P_DATA, _ABORT = 1, 4, 7
+_ASSOCIATE_RQ, _P_DATA, _RELEASE_RQ, _ABORT = 1, 4, 5, 7
 _MAX_ASSOCIATE = 1024 * 1024
 _MAX_OTHER = 64 * 1024
 _CALLED, _CALLING = slice(10, 26), slice(26, 42)
-_ESTABLISHED = "Sta6"
+_AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"
+# PS3.8 9.2.1: what is put into the event queue.
+_CLOSED, _ARTIM_EXPIRED, _INVALID_PDU = "Evt17", "Evt18", "Evt19"
+_FROM_USER = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
+_ABORTING = frozenset({"AA-1", "AA-8"})
+_LINGER = 0.5
+_LONGEST_POLL = 3600.0
 
 
 @dataclass(frozen=True)
@@ -36,102 +48,184 @@ class Timeouts:
     idle: float = 4 * 3600.0
 
 
-class BoundedUpperLayer(DULServiceProvider):
-    """The upper layer of one association of the box."""
+class User(Protocol):
+    """Who uses the upper layer: is told of indications, and says whether a message is in hand."""
 
-    def __init__(self, connection: Connection, max_pdu: int, timeouts: Timeouts) -> None:
+    def indicate(self, primitive: object) -> None:
+        """An A-ASSOCIATE, A-RELEASE, A-ABORT or A-P-ABORT indication (PS3.8 7)."""
+
+    @property
+    def busy(self) -> bool:
+        """True if a message has begun that is not yet answered."""
+        ...
+
+
+class _BoxStops(Exception):
+    """The box stops, and no message is in hand."""
+
+
+class BoundedUpperLayer(DULServiceProvider):
+    """The upper layer of one association of the box. ``serve`` runs it; it is never started as a thread.
+
+    ``ending`` is how it ends, as far as this side can tell, and ``why`` says that in words.
+    """
+
+    def __init__(
+        self, connection: Connection, user: User, raw: sockets.socket, max_pdu: int, timeouts: Timeouts, stop: Stopping
+    ) -> None:
         super().__init__(connection)
+        self._user, self._raw, self._stop = user, raw, stop
         self._max_pdu = max_pdu
         self._timeouts = timeouts
-        self._heard = time.monotonic()
+        self._request_by = time.monotonic() + timeouts.request
+        self._poll = select.poll()  # select.select ends at descriptor 1023
+        self._poll.register(raw, select.POLLIN)
+        self._poll.register(stop.fd, select.POLLIN)
         self.calling_ae = ""
         self.called_ae = ""
-        self.peer_aborted = False
-        self.silent = False
+        self.ending: End | None = None
+        self.why = ""
 
-    def _is_transport_event(self) -> bool:
-        """Wait a moment for bytes instead of asking a thousand times a second; answers are sent from this thread."""
-        raw = self.socket.socket if self.socket is not None else None
-        if self.state_machine.current_state == _ESTABLISHED and raw is not None and self.to_provider_queue.empty():
-            try:
-                waiter = select.poll()
-                waiter.register(raw, select.POLLIN)
-                if not waiter.poll(50):
-                    return False
-            except (OSError, ValueError):
-                self.event_queue.put("Evt17")
-                return False
+    def serve(self) -> None:
+        """Run until the connection is over, in the caller's thread; raises what a service raises."""
+        while not self._kill_thread:
+            self._act(self._next_event())
+
+    def end(self, how: End, why: str, event: str = _INVALID_PDU) -> None:
+        """Let the association end; of several reasons the first counts."""
+        self._because(how, why)
+        self.event_queue.put(event)
+
+    def _because(self, how: End, why: str) -> None:
+        if self.ending is None:
+            self.ending, self.why = how, why
+
+    def _next_event(self) -> str:
+        while True:
+            if self.event_queue.empty() and not self._process_recv_primitive():
+                self._listen()
+            with suppress(queue.Empty):
+                return self.event_queue.get_nowait()
+
+    def _act(self, event: str) -> None:
+        """Let the state machine act, then its user. What comes too late for the state is dropped."""
+        action = TRANSITION_TABLE.get((event, self.state_machine.current_state))
+        if action is not None:
+            self.state_machine.do_action(event)
+        elif event in _FROM_USER:
+            self.to_provider_queue.get_nowait()
+        if action in _ABORTING:
+            self._because(End.ABORTED, "a PDU that is not expected here")
+        while not self.to_user_queue.empty():
+            self._user.indicate(self.to_user_queue.get_nowait())
+
+    def _listen(self) -> None:
+        """Wait for a PDU, for a limit to pass or for the box to stop, and put the event."""
+        state = self.state_machine.current_state
+        if state == _AWAITING_CLOSE:
+            self._linger()
+            return
+        try:
+            self._await_bytes(self._deadline())
             self._read_pdu_data()
-            return True
-        return super()._is_transport_event()
+        except TimeoutError:
+            self.end(End.TIMEOUT, "silent for too long", _ARTIM_EXPIRED if state == _AWAITING_REQUEST else _INVALID_PDU)
+        except _BoxStops:
+            self.end(End.STOPPED, "the box stops", _CLOSED if state == _AWAITING_REQUEST else _INVALID_PDU)
+        except (OSError, EOFError) as exc:
+            self.end(
+                End.CLOSED, f"the connection was closed: {exc}" if str(exc) else "the connection was closed", _CLOSED
+            )
 
-    def idle_timer_expired(self) -> bool:
-        """True if the peer has been silent for too long, which depends on whether a message has begun."""
-        busy = bool(getattr(self.assoc.dimse, "busy", False))
-        limit = self._timeouts.message if busy else self._timeouts.idle
-        if time.monotonic() - self._heard <= limit:
-            return False
-        self.silent = True
-        return True
+    def _deadline(self) -> float:
+        if self.state_machine.current_state != _ESTABLISHED:
+            return self._request_by
+        return time.monotonic() + (self._timeouts.message if self._user.busy else self._timeouts.idle)
+
+    def _await_bytes(self, deadline: float) -> None:
+        """Wait until there is something to read; raises TimeoutError, or _BoxStops with nothing in hand."""
+        while True:
+            if self._stop.is_set:
+                if not self._user.busy:
+                    raise _BoxStops
+                with suppress(KeyError):
+                    self._poll.unregister(self._stop.fd)
+            left = deadline - time.monotonic()
+            ready = {fd for fd, _ in self._poll.poll(max(0, math.ceil(min(left, _LONGEST_POLL) * 1000)))}
+            if ready - {self._stop.fd}:
+                return
+            if left <= 0:
+                raise TimeoutError
+
+    def _linger(self) -> None:
+        """Throw away what still comes (PS3.8 AA-6), then close: with unread bytes the peer may miss the last answer."""
+        until = time.monotonic() + _LINGER
+        with suppress(OSError):
+            self._raw.shutdown(sockets.SHUT_WR)
+            while (left := until - time.monotonic()) > 0:
+                self._raw.settimeout(left)
+                if not self._raw.recv(_MAX_OTHER):
+                    break
+        if self.socket is not None:
+            self.socket.close()
 
     def _read_pdu_data(self) -> None:
-        """Read one PDU and put its event; see pynetdicom for the events."""
-        try:
-            head = self._read(6)
-            kind, length = head[0], struct.unpack(">I", head[2:])[0]
-            if length > self._limit(kind):
-                self.event_queue.put("Evt19")
-                return
-            raw = head + self._read(length)
-        except TimeoutError:
-            self.silent = True
-            self.event_queue.put("Evt17")
-            return
-        except (OSError, EOFError):
-            self.event_queue.put("Evt17")
-            return
-        self._heard = time.monotonic()
-        self._take(kind, raw)
+        """Read one PDU and put its event; raises OSError, EOFError, TimeoutError or _BoxStops."""
+        raw = bytearray(6)
+        self._read_into(memoryview(raw))
+        kind, length = struct.unpack(">BxI", raw)
+        if not _ASSOCIATE_RQ <= kind <= _ABORT:
+            self.end(End.ABORTED, f"PDU type 0x{kind:02X}: this is not DICOM")
+        elif length > self._limit(kind):
+            self.end(End.ABORTED, f"a PDU of {length} bytes")
+        else:
+            raw += bytes(length)
+            with memoryview(raw) as view:
+                self._read_into(view[6:])
+            self._take(kind, raw)
 
     def _limit(self, kind: int) -> int:
         """The longest PDU of a type that is read: for P-DATA-TF what was announced, with room for the sloppy."""
         if kind == _P_DATA:
             return max(self._max_pdu * 2, _MAX_OTHER)
-        return {_ASSOCIATE_RQ: _MAX_ASSOCIATE}.get(kind, _MAX_OTHER)
+        return _MAX_ASSOCIATE if kind == _ASSOCIATE_RQ else _MAX_OTHER
 
-    def _read(self, count: int) -> bytearray:
-        """Exactly ``count`` bytes; raises EOFError, OSError or TimeoutError. Slow is served, silent is not."""
-        raw = cast(sockets.socket, self.socket.socket if self.socket else None)
-        if raw is None:
-            raise EOFError
+    def _read_into(self, view: memoryview) -> None:
+        """Fill ``view``. Slow is served, silent is not; before the association only so much slowness is borne."""
         established = self.state_machine.current_state == _ESTABLISHED
-        deadline = time.monotonic() + self._timeouts.request
-        data = bytearray(count)
-        view, at = memoryview(data), 0
-        while at < count:
-            left = self._timeouts.message if established else deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            raw.settimeout(left)
-            got = raw.recv_into(view[at:])
+        at = 0
+        while at < len(view):
+            self._await_bytes(time.monotonic() + self._timeouts.message if established else self._request_by)
+            got = self._raw.recv_into(view[at:])
             if not got:
                 raise EOFError
             at += got
-        return data
 
     def _take(self, kind: int, raw: bytearray) -> None:
         if kind == _ASSOCIATE_RQ and len(raw) >= _CALLING.stop:
-            self.called_ae, self.calling_ae = title_from_wire(raw[_CALLED]), title_from_wire(raw[_CALLING])
-            for title in (_CALLED, _CALLING):
-                raw[title] = _readable(raw[title])
-        self.peer_aborted = self.peer_aborted or kind == _ABORT
+            self._take_titles(raw)
+        if kind == _RELEASE_RQ and self._user.busy:
+            self.end(End.ABORTED, "a release in the middle of a message")
+            return
         try:
             pdu, event = self._decode_pdu(raw)
-        except Exception:  # noqa: BLE001  # a decoder meets what a stranger sent: whatever it raises, the PDU is invalid
-            self.event_queue.put("Evt19")
+            if kind != _P_DATA:
+                pdu.to_primitive()  # what the state machine does next, and what more titles and UIDs break
+        except Exception as exc:  # noqa: BLE001  # whatever a decoder raises over a stranger's bytes: the PDU is invalid
+            self.end(End.ABORTED, f"a PDU of type {kind} that cannot be read: {exc!r}")
             return
-        self.event_queue.put(event)
         self._recv_pdu.put(pdu)
+        if kind == _ABORT:
+            self.end(End.ABORTED, "the peer aborted", event)
+        else:
+            self.event_queue.put(event)
+
+    def _take_titles(self, raw: bytearray) -> None:
+        """Keep the titles as they came; a second request, which ends the association, does not change them."""
+        if self.state_machine.current_state == _AWAITING_REQUEST:
+            self.called_ae, self.calling_ae = title_from_wire(raw[_CALLED]), title_from_wire(raw[_CALLING])
+        for title in (_CALLED, _CALLING):
+            raw[title] = _readable(raw[title])
 
 
 def _readable(title: bytes | bytearray) -> bytes:
