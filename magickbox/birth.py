@@ -49,6 +49,9 @@ class Birth:
     def plan(self, plan: BirthPlan) -> Path:
         """Step 6: the folder with its INPUT, info.json and plan durable. Raises OSError; nothing has moved then."""
         folder = JobFolder(self._data.incoming / f"{NEW}{plan.job.id}")
+        for taken in (folder.path, self._data.jobs / plan.job.id):
+            if taken.exists():
+                raise FileExistsError(f"{taken.name} is there already; another id is to be drawn")
         try:
             folder.make()
             self._reached(Step.JOB_FOLDER_MADE)

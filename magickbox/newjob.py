@@ -41,7 +41,7 @@ def conceive(
     duplicate = is_duplicate(arranged.held, there)
     views = _views(arranged.held, there) if policy.late is Late.RERUN and not duplicate else ()
     held = (*arranged.held, *(Held(view.instance, VIEW) for view in views))
-    job = _job(due, shares, held, latest, moment)
+    job = _job(unused_id(tx, due.key.called_ae, moment), due, shares, held, latest, moment)
     arrived = [h.instance.sop_instance for h in arranged.held if h.place == INPUT]
     job = _beginning(job, duplicate, policy.hold_aborted, loop(tx, job, arrived, moment))
     return BirthPlan(job, shares, held, arranged.moves, tuple(_link(view) for view in views), arranged.drops)
@@ -63,10 +63,20 @@ def _link(view: Earlier) -> Transfer:
     return Transfer(f"{view.job}/{INPUT}/{view.instance.file}", f"{INPUT}/{view.instance.file}")
 
 
-def _job(due: Due, shares: tuple[Share, ...], held: tuple[Held, ...], latest: Job | None, moment: datetime) -> Job:
+def unused_id(tx: Transaction, called_ae: str, moment: datetime) -> str:
+    """A job id that no job ever had: within one second two could draw the same."""
+    name = job_id(called_ae, moment)
+    while jobs.find(tx, name) is not None:
+        name = job_id(called_ae, moment)
+    return name
+
+
+def _job(
+    name: str, due: Due, shares: tuple[Share, ...], held: tuple[Held, ...], latest: Job | None, moment: datetime
+) -> Job:
     current: list[Instance] = [h.instance for h in held if h.place != SUPERSEDED]
     return Job(
-        id=job_id(due.key.called_ae, moment),
+        id=name,
         state=JobState.READY,
         calling_ae=due.key.calling_ae,
         called_ae=due.key.called_ae,

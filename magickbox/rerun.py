@@ -5,9 +5,10 @@ from magickbox.birthplan import VIEW, BirthPlan, Transfer
 from magickbox.clock import now
 from magickbox.errors import DiskFull, ForbiddenMove
 from magickbox.job import HAS_FOLDER, Job, JobState
-from magickbox.jobfolder import INPUT, SUPERSEDED, job_id
+from magickbox.jobfolder import INPUT, SUPERSEDED
 from magickbox.ledger import Ledger, jobs
 from magickbox.ledger.jobs import Held
+from magickbox.newjob import unused_id
 
 
 def rerun(ledger: Ledger, birth: Birth, job: str, who: str) -> Job:
@@ -18,9 +19,10 @@ def rerun(ledger: Ledger, birth: Birth, job: str, who: str) -> Job:
             raise ForbiddenMove(f"{job} is {old.state}: its instances are not there any more")
         shares = tuple(jobs.shares_of(tx, job))
         kept = [h.instance for h in jobs.held_by(tx, job) if h.place != SUPERSEDED]
-    moment = now()
+        moment = now()
+        name = unused_id(tx, old.called_ae, moment)
     new = Job(
-        id=job_id(old.called_ae, moment),
+        id=name,
         state=JobState.READY,
         reason=f"rerun of {job}, asked by {who}",
         calling_ae=old.calling_ae,

@@ -279,3 +279,17 @@ def test_a_link_whose_owner_was_deleted_meanwhile_is_left_out(box: TestBox) -> N
     assert json.loads(box.folder(job).info.read_bytes())["instances"] == 1
     assert os.listdir(box.folder(job).input) == ["1.2.3.dcm"]
     assert verify(box.data, box.ledger, quick=False, running=False) == []
+
+
+def test_an_id_that_is_taken_harms_nobody(box: TestBox) -> None:
+    """A folder of that name is there, in jobs/ or on its way: the birth is refused before anything is touched."""
+    waiting = box.plan(*two_tries(box))
+    before = JobFolder(waiting).plan.read_bytes()
+    plan = plan_from_bytes(before)
+    with pytest.raises(FileExistsError, match="another id"):
+        box.birth.plan(plan)
+    assert JobFolder(waiting).plan.read_bytes() == before
+    box.birth.carry_on(waiting)
+    with pytest.raises(FileExistsError, match="another id"):
+        box.birth.plan(plan)
+    check_two_tries(box, plan.job.id)

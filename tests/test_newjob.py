@@ -13,7 +13,7 @@ from magickbox.clock import to_text
 from magickbox.job import Job, JobState, Move
 from magickbox.ledger import jobs
 from magickbox.lineage import MAX_CHAIN, already_there, loop
-from magickbox.newjob import Policy
+from magickbox.newjob import Policy, unused_id
 from magickbox.processor import Late
 from magickbox.removal import Removal
 
@@ -183,3 +183,16 @@ def test_ten_times_a_day_ago_do_not_count(box: TestBox) -> None:
         tx.execute("UPDATE jobs SET born = ? WHERE id = ?", (to_text(first.born - timedelta(hours=25)), first.id))
     assert box.job(A).state is JobState.READY
     assert box.job(A).state is JobState.HELD
+
+
+def test_an_id_is_never_given_twice(box: TestBox) -> None:
+    """Within one second and for one title there are only 65536; all but those that begin with f are taken here."""
+    job = box.job(A)
+    stem = job.id[:-4]
+    taken = [(f"{stem}{n:04x}",) for n in range(0xF000) if f"{stem}{n:04x}" != job.id]
+    columns = "state, since, calling_ae, called_ae, peer, study, received, born, instances, bytes"
+    with box.ledger.transaction() as tx:
+        tx.executemany(f"INSERT INTO jobs (id, {columns}) SELECT ?, {columns} FROM jobs WHERE id = '{job.id}'", taken)
+    with box.ledger.reading() as tx:
+        drawn = {unused_id(tx, "Proc", job.born)[-4] for _ in range(20)}
+    assert drawn == {"f"}
