@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magickbox.association import Association, End
-from magickbox.config import Settings
+from magickbox.clock import now
+from magickbox.config import load
 from magickbox.control import ask
 from magickbox.datafolder import DataFolder
 from magickbox.destination import Delivered, DicomDestination, Retry
-from magickbox.disk import Mark
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
 from magickbox.job import OPEN, Job
@@ -38,6 +38,18 @@ from magickbox.steps import Step
 
 COPY = '#!/bin/sh\nif [ -n "$(ls "$1")" ]; then cp "$1"/* "$2"/; fi\necho copied\n'
 QUICK = Timeouts(connect=5.0, associate=5.0, response=10.0, write=10.0)
+
+
+QUICK_SETTINGS: dict[str, str | int | float] = {
+    "host": "127.0.0.1",
+    "port": 0,
+    "settle": 0.2,
+    "settle_after_abort": 0.4,
+    "settle_open": 5,
+    "slots": 2,
+    "stop_grace": 2,
+    "min_free": "0",
+}
 
 
 class KillAt:
@@ -60,10 +72,7 @@ class KillAt:
 def serve(options: dict[str, object]) -> None:
     """Run a box until SIGTERM; its port is the first line that it prints."""
     root = Path(str(options["root"]))
-    settings = Settings(
-        host="127.0.0.1", port=0, settle=0.2, settle_after_abort=0.4, settle_open=5.0, slots=2, stop_grace=2.0,
-        min_free=Mark(amount=int(str(options.get("min_free", 0)))),
-    )  # fmt: skip
+    settings = load(None, {}, {**QUICK_SETTINGS, **options.get("settings", {})}).settings  # type: ignore[dict-item]
     pace = Pace(short=(0.1, 0.2), first=0.1, longest=0.5, confirm=0.1, full=0.1)
     tuning = Tuning(pace=pace, reached=KillAt(options.get("step"), int(str(options.get("nth", 1)))))  # type: ignore[arg-type]
     box = build(settings, Places(DataFolder(root), root / "routing.json", root / "processors"), os.environ, tuning)
@@ -121,20 +130,21 @@ def running(root: Path, **options: object) -> Iterator[BoxProcess]:
 class Recorder:
     """An intake that takes everything and remembers what it was sent: the station that results go to."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_association: Callable[[], None], on_instance: Callable[[], None]) -> None:
         self.seen: Counter[str] = Counter()
         self._count = 0
+        self._on_association, self._on_instance = on_association, on_instance
 
     def admit(self, request: Request) -> Association | Refusal:
         """Let anyone in."""
-        from magickbox.clock import now
-
+        self._on_association()
         self._count += 1
         return Association(f"a{self._count}", request.calling_ae, request.called_ae, request.address[0], now())
 
     def stored(self, association: Association, instance: Instance) -> None:
         """Count it."""
         self.seen[instance.sop_instance] += 1
+        self._on_instance()
 
     def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
         """Nothing is refused."""
@@ -156,11 +166,13 @@ class Station:
 
 
 @contextmanager
-def station(folder: Path) -> Iterator[Station]:
+def station(
+    folder: Path, on_association: Callable[[], None] = lambda: None, on_instance: Callable[[], None] = lambda: None
+) -> Iterator[Station]:
     """A receiving station on a free port."""
     (folder / "incoming").mkdir(parents=True)
     (folder / "quarantine").mkdir()
-    recorder = Recorder()
+    recorder = Recorder(on_association, on_instance)
     port = Port(folder / "incoming", Quarantine(folder / "quarantine"), fsync=False)
     receiver = Receiver(port, recorder)
     receiver.start()

@@ -60,7 +60,7 @@ def test_full_while_receiving(tmp_path: Path, small_disk: Path) -> None:
     items = study(tmp_path / "one", 12, pixels=512)
     with station(tmp_path / "station") as goal:
         set_up(root, goal.port)
-        with running(root, min_free=2 * MB) as box:
+        with running(root, settings={"min_free": "2M"}) as box:
             assert box.port is not None
             filler = fill(small_disk, leave=5 * MB)
             first = send(box.port, items)
@@ -82,7 +82,7 @@ def test_refused_association_while_the_disk_is_full(tmp_path: Path, small_disk: 
     """Below the mark a new association is rejected for now, and the log says why."""
     root = small_disk / "data"
     set_up(root, 1)
-    with running(root, min_free=8 * MB) as box:
+    with running(root, settings={"min_free": "8M"}) as box:
         assert box.port is not None
         fill(small_disk, leave=4 * MB)
         sent = send(box.port, study(tmp_path / "one", 1))
@@ -122,7 +122,7 @@ def test_a_processor_that_fills_the_disk(tmp_path: Path, small_disk: Path) -> No
         greedy = root / "processors" / "FILL"
         greedy.write_text(FILL)
         greedy.chmod(0o755)
-        with running(root, min_free=4 * MB) as box:
+        with running(root, settings={"min_free": "4M"}) as box:
             assert box.port is not None
             assert send(box.port, study(tmp_path / "one", 2), called="FILL").unanswered == set()
             held = lambda: any(job.state is JobState.HELD for job in all_jobs(root))  # noqa: E731
