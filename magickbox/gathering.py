@@ -125,6 +125,10 @@ class Gathering:
         names = (a.instance.file for g in self._gathered.values() for a in g.arrivals if a.association == association)
         return frozenset(names)
 
+    def associations(self) -> frozenset[str]:
+        """The associations of which something waits to become part of a job."""
+        return frozenset(a.association for g in self._gathered.values() for a in g.arrivals)
+
     def waiting(self) -> Iterable[tuple[Key, int, float]]:
         """Each key with how many instances it has and when it is due; for people who look."""
         return [(key, len(g.arrivals), g.due()) for key, g in self._gathered.items()]

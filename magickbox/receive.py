@@ -145,9 +145,11 @@ class Receive:
             self._take_events(timeout)
             for job in list(self._unborn):
                 self._bear(job)
-            for ready in self._gathering.take_due(time.monotonic()):
+            due_now = self._gathering.take_due(time.monotonic())
+            for ready in due_now:
                 self._give_birth(ready)
-            self._forget_associations()
+            if due_now:
+                self._forget_associations()
 
     def _take_events(self, timeout: float | None) -> None:
         """Wait for one event, at most until the next job is due, then take all that have come."""
@@ -223,7 +225,7 @@ class Receive:
         self._on_born(born)
 
     def _forget_associations(self) -> None:
-        waiting = {a for a in self._known if self._gathering.files_of(a)}
+        waiting = self._gathering.associations()
         with self._lock:
             self._known = {i: a for i, a in self._known.items() if i in waiting or i in self._open}
 

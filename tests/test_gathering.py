@@ -155,6 +155,7 @@ def test_what_could_not_be_born_keeps_that_it_was_aborted() -> None:
 def test_files_of_names_what_waits() -> None:
     clock = Clock().stored(0).stored(0, key=OTHER).stored(0, "b")
     assert clock.gathering.files_of("a") == {"1.2.1.dcm", "1.2.2.dcm"}
+    assert clock.gathering.associations() == {"a", "b"}
     assert [count for _, count, _ in clock.gathering.waiting()] == [2, 1]
 
 
