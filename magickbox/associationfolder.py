@@ -80,7 +80,7 @@ class AssociationFolder:
         self._reached(Step.ASSOCIATION_WRITTEN)
 
     def end(self, how: End, ended: datetime) -> None:
-        """Step 5: say in association.json that and how it ended. A folder that holds nothing goes away.
+        """Step 5: say in association.json that and how it ended, and remove what was only half received.
 
         Raises OSError (disk full); the folder then counts as aborted at the next start.
         """

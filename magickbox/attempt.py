@@ -29,6 +29,7 @@ def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
             os.link(job.input / file, attempt.input / file)
     shutil.copyfile(job.info, attempt.info)
     if job.log.exists() and n > 1:
+        make_folder(job.attempt(n - 1).path)  # a kill between its row and its folder left none
         os.replace(job.log, job.attempt(n - 1).log)
     job.log.touch()
     return attempt

@@ -12,6 +12,8 @@ from boxes import Image, TestBox, new_box
 
 from magickbox import attempt as attempts
 from magickbox.adopt import adopt
+from magickbox.association import End
+from magickbox.clock import now
 from magickbox.errors import LedgerError, NotFound
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import remove_tree
@@ -61,6 +63,18 @@ def test_a_row_is_rebuilt_as_it_was_but_held(box: TestBox) -> None:
         assert jobs.held_by(tx, job.id) == before
         assert [s.association.id for s in jobs.shares_of(tx, job.id)] == [s.association.id for s in shares]
     assert box.move(adopted, Move.RELEASE).state is JobState.READY
+
+
+def test_how_an_association_ended_comes_back_from_info(box: TestBox) -> None:
+    peer = box.peer().send(A, how=End.ABORTED)
+    peer.folder.association = replace(peer.association, ended=now(), how=End.ABORTED)
+    job = box.bear(peer)
+    adopt(forget(box).data, box.ledger, job.id)
+    with box.ledger.reading() as tx:
+        (share,) = jobs.shares_of(tx, job.id)
+    assert share.association.how is End.ABORTED
+    assert share.association.how.is_abort
+    assert share.association == peer.association
 
 
 def test_an_outcome_is_not_made_twice(box: TestBox) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from magickbox.association import Association
+from magickbox.association import Association, End
 from magickbox.clock import from_text, now, to_text
 from magickbox.errors import NotFound
 from magickbox.instance import Instance
@@ -233,7 +233,7 @@ def shares_of(tx: Transaction, job: str) -> list[Share]:
         Share(
             Association(
                 row[0], row[1], row[2], row[3], from_text(row[4]),
-                ended=from_text(row[5]) if row[5] else None, how=row[6],
+                ended=from_text(row[5]) if row[5] else None, how=End(row[6]) if row[6] else None,
             ),
             int(row[7]),
         )

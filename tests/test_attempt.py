@@ -1,0 +1,127 @@
+"""One run's folder: what it sees, what is published of it, and that each step can be made again."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boxes import Image, TestBox, new_box
+
+from magickbox import attempt as attempts
+from magickbox.inputguard import InputGuard
+from magickbox.jobfolder import JobFolder
+from magickbox.ledger import jobs
+from magickbox.processor import Outcome
+
+FILES = ("1.2.1.dcm", "1.2.2.dcm")
+SUCCESS = attempts.RunResult(0, Outcome("success"))
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[TestBox]:
+    made = new_box(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def folder(box: TestBox) -> JobFolder:
+    return box.folder(box.job(Image("1.2.1"), Image("1.2.2")))
+
+
+def test_a_run_sees_what_looks_like_a_job_folder(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    assert sorted(os.listdir(attempt.path)) == ["INPUT", "OUTPUT", "info.json", "tmp"]
+    assert all((attempt.input / name).samefile(folder.input / name) for name in FILES)
+    assert attempts.prepare(folder, 1, FILES) == attempt, "again is harmless"
+    attempts.clear(attempt)
+    assert sorted(os.listdir(attempt.path)) == ["OUTPUT"]
+    assert sorted(os.listdir(folder.input)) == list(FILES)
+
+
+def test_the_log_of_an_earlier_run_is_kept_with_it(folder: JobFolder) -> None:
+    """Also if a kill between the earlier run's row and its folder left no folder."""
+    attempts.prepare(folder, 1, FILES)
+    folder.log.write_text("first")
+    attempts.prepare(folder, 2, FILES)
+    assert folder.attempt(1).log.read_text() == "first"
+    folder.log.write_text("second")
+    attempts.prepare(folder, 4, FILES)
+    assert folder.attempt(3).log.read_text() == "second"
+    assert folder.log.read_text() == ""
+
+
+def test_publishing_again_is_harmless(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    (attempt.output / "result").write_text("x")
+    (attempt.output / "proc.json").write_text('[{"success": "success"}]')
+    attempts.seal(attempt)
+    attempts.write_result(attempt, SUCCESS)
+    for _ in range(2):
+        attempts.publish(folder, attempt, SUCCESS)
+        assert os.listdir(folder.output) == ["result"]
+    assert attempts.read_result(attempt) == SUCCESS
+
+
+def test_a_proc_json_that_is_none_is_kept_beside(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    attempt.proc.write_text("{}")
+    invalid = attempts.RunResult(0, Outcome("failed", "not an array", invalid="not an array"))
+    attempts.publish(folder, attempt, invalid)
+    assert (folder.path / "proc.json.invalid").read_text() == "{}"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"exit": 0}'])
+def test_a_result_that_cannot_be_read_is_none(folder: JobFolder, content: str) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    attempt.result.write_text(content)
+    assert attempts.read_result(attempt) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "large"])
+def test_an_odd_proc_json_is_not_followed(folder: JobFolder, tmp_path: Path, kind: str) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    secret = tmp_path / "secret"
+    secret.write_text('[{"success": "stolen"}]')
+    if kind == "link":
+        attempt.proc.symlink_to(secret)
+    elif kind == "fifo":
+        os.mkfifo(attempt.proc)
+    else:
+        attempt.proc.write_bytes(b" " * (attempts.MAX_PROC_JSON + 1))
+    said = attempts.read_said(attempt)
+    assert said is not None
+    assert said.startswith(b"proc.json ")
+
+
+def test_an_output_that_is_gone_or_a_link_is_an_empty_folder(folder: JobFolder, tmp_path: Path) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    attempt.output.rmdir()
+    attempts.seal(attempt)
+    assert attempt.output.is_dir()
+    attempt.output.rmdir()
+    attempt.output.symlink_to(tmp_path)
+    attempts.seal(attempt)
+    assert not attempt.output.is_symlink()
+    assert os.listdir(attempt.output) == []
+
+
+def test_a_change_of_what_was_received_is_found(box: TestBox, folder: JobFolder) -> None:
+    """Deleting a link is harmless; writing through it is not, even if size and times are put back."""
+    with box.ledger.reading() as tx:
+        instances = [h.instance for h in jobs.held_by(tx, folder.path.name)]
+    attempt = attempts.prepare(folder, 1, FILES)
+    guard = InputGuard(folder.input, instances)
+    assert guard.changed() is None
+    (attempt.input / "1.2.1.dcm").unlink()
+    assert guard.changed() is None
+    path = attempt.input / "1.2.2.dcm"
+    status = path.stat()
+    content = path.read_bytes()
+    path.chmod(0o644)
+    assert guard.changed() is None, "only its mode is another"
+    path.write_bytes(content[:-1] + b"\xff")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert guard.changed() == "1.2.2.dcm"
+    (folder.input / "1.2.2.dcm").unlink()
+    assert guard.changed() == "1.2.2.dcm"
