@@ -1,5 +1,6 @@
 """README and docs/operations.md are true: commands parse, examples load, and the first round works as it is written."""
 
+import json
 import re
 import shlex
 import time
@@ -9,19 +10,25 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
+from magickbox.association import Association, End
 from magickbox.cli.main import main, parser
+from magickbox.clock import now
 from magickbox.config import SETTINGS, load
 from magickbox.datafolder import DataFolder
 from magickbox.delivery import DeliveryState
 from magickbox.dropins import read_dropins
+from magickbox.job import TABLE, JobState, Move, after
+from magickbox.jobfolder import Info
 from magickbox.ledger import Ledger, jobs
 from magickbox.rulefile import parse
 from magickbox.service import Box, Places, build
 from magickbox.station import Station
+from magickbox.steps import Step
 
 ROOT = Path(__file__).parent.parent
 README, OPERATIONS = ROOT / "README.md", ROOT / "docs" / "operations.md"
-CHAPTERS = [README, OPERATIONS, *(ROOT / "docs" / name for name in ("contracts.md", "architecture.md"))]
+CONTRACTS, ARCHITECTURE = ROOT / "docs" / "contracts.md", ROOT / "docs" / "architecture.md"
+CHAPTERS = [README, OPERATIONS, CONTRACTS, ARCHITECTURE]
 FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
@@ -53,7 +60,7 @@ def test_every_kind_of_command_is_shown_or_listed() -> None:
     known = {words[0] for words in COMMANDS.values()} | {"demo"}
     (actions,) = (action.choices for action in parser()._actions if action.dest == "command")
     assert known == set(actions or ())
-    listed = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8").partition("## 7.")[2].partition("## 8.")[0]
+    listed = CONTRACTS.read_text(encoding="utf-8").partition("## 7.")[2].partition("## 8.")[0]
     assert {name for name in actions or () if f"magickbox {name}" not in listed} == set()
 
 
@@ -81,6 +88,37 @@ def test_the_events_in_the_log_examples_are_those_of_the_code() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "magickbox").glob("*.py"))
     assert shown - {state.lower() for state in DeliveryState} <= set(re.findall(r'"([\w-]+)"', code))
     assert len(shown) > 10
+
+
+def test_the_contracts_name_every_state_and_every_key_of_info_json() -> None:
+    text = CONTRACTS.read_text(encoding="utf-8")
+    assert [
+        word for word in [*JobState, *DeliveryState] if not re.search(rf"^\|[^|]*\b{word}\b", text, re.MULTILINE)
+    ] == []
+    assert [how for how in End if f"`{how}`" not in text] == []
+    (example,) = blocks(CONTRACTS, "json info.json")
+    association = Association("a", "PACS", "ProcRSI", "10.0.2.2", now())
+    assert list(json.loads(example)) == list(Info("j", now(), ((association, 0),), ()).as_json())
+
+
+def test_the_state_machine_is_drawn_as_it_is() -> None:
+    (picture,) = blocks(ARCHITECTURE, "mermaid")
+    drawn = re.findall(r"([A-Z]+) --> ([A-Z]+): (\w+)", picture)
+    assert [arrow for arrow in drawn if after(JobState(arrow[0]), Move(arrow[2])) != arrow[1]] == []
+    told = {Move.HOLD, Move.DELETE, Move.REMOVED, Move.LOSE, Move.FIND}
+    left = {(state, move) for state, move in TABLE if move not in told} - {(was, move) for was, _, move in drawn}
+    assert left == {(JobState.PROCESSED, Move.REROUTE)}  # an arrow to itself
+
+
+def test_every_fault_point_has_its_place() -> None:
+    assert set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", ARCHITECTURE.read_text(encoding="utf-8"))) == {
+        s.name for s in Step
+    }
+
+
+def test_the_readme_leads_to_every_chapter() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f"](docs/{path.name})" not in text] == []
 
 
 def anchors(text: str) -> set[str]:
