@@ -24,9 +24,10 @@ def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
     make_folder(attempt.path)
     for folder in (attempt.input, attempt.output, attempt.tmp):
         folder.mkdir(exist_ok=True)
+    source, target = str(job.input), str(attempt.input)
     for file in files:
         with suppress(FileExistsError):
-            os.link(job.input / file, attempt.input / file)
+            os.link(f"{source}/{file}", f"{target}/{file}")
     shutil.copyfile(job.info, attempt.info)
     if job.log.exists() and n > 1:
         make_folder(job.attempt(n - 1).path)  # a kill between its row and its folder left none
@@ -73,15 +74,24 @@ def seal(attempt: AttemptFolder) -> None:
     """Step 11, first half: what the processor wrote is durable and readable for the box."""
     if not attempt.output.is_dir() or attempt.output.is_symlink():
         _replace_output(attempt)
-    for folder, folders, files in os.walk(attempt.output):
-        for name in folders + files:
-            path = Path(folder, name)
-            if not path.is_symlink():
-                needed = 0o700 if path.is_dir() else 0o400
-                mode = path.stat().st_mode
-                if mode & needed != needed:
-                    path.chmod(stat.S_IMODE(mode) | needed)
+    _make_readable(str(attempt.output))
     fsync_tree(attempt.output)
+
+
+def _make_readable(top: str) -> None:
+    """A processor may leave what not even its owner may read; links are left alone."""
+    ahead = [top]
+    while ahead:
+        with os.scandir(ahead.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    continue
+                is_folder = entry.is_dir(follow_symlinks=False)
+                needed, mode = (0o700 if is_folder else 0o400), entry.stat(follow_symlinks=False).st_mode
+                if mode & needed != needed:
+                    os.chmod(entry.path, stat.S_IMODE(mode) | needed)
+                if is_folder:
+                    ahead.append(entry.path)
 
 
 def _replace_output(attempt: AttemptFolder) -> None:

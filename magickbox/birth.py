@@ -4,7 +4,6 @@ Each step can be carried on after a kill: ``resume`` finds out by itself how far
 """
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +54,7 @@ class Birth:
         try:
             folder.make()
             self._reached(Step.JOB_FOLDER_MADE)
-            if any(h.place == folder.superseded.name for h in plan.held):
+            if any(h.place == SUPERSEDED for h in plan.held):
                 make_folder(folder.superseded)
             folder.write_info(info_of(plan))
             write_atomic(folder.plan, plan.to_bytes())
@@ -87,22 +86,25 @@ class Birth:
 
     def _move(self, plan: BirthPlan, folder: JobFolder) -> None:
         """Step 7. A source that is gone was moved before; a target that is missing then is damage."""
+        incoming, home = str(self._data.incoming), str(folder.path)
         for transfer in plan.moves:
-            self._transfer(self._data.incoming / transfer.source, folder.path / transfer.target, os.rename)
+            target = f"{home}/{transfer.target}"
+            try:
+                os.rename(f"{incoming}/{transfer.source}", target)
+            except FileNotFoundError:
+                if not os.path.exists(target):
+                    raise
             self._reached(Step.JOB_MOVING)
         for transfer in plan.links:
-            with suppress(FileNotFoundError):  # its owner was deleted meanwhile, on purpose
-                self._transfer(self._data.jobs / transfer.source, folder.path / transfer.target, os.link)
+            # A link that is there was made before; an owner that is not was deleted meanwhile, on purpose.
+            with suppress(FileExistsError, FileNotFoundError):
+                os.link(self._data.jobs / transfer.source, folder.path / transfer.target)
         self._reached(Step.JOB_MOVED)
-
-    def _transfer(self, source: Path, target: Path, act: Callable[[Path, Path], None]) -> None:
-        if not target.exists():
-            act(source, target)
 
     def _sync(self, plan: BirthPlan, folder: JobFolder) -> None:
         """Step 8, first half: every folder whose entries changed."""
-        sources = {(self._data.incoming / t.source).parent for t in plan.moves}
-        targets = {(folder.path / t.target).parent for t in (*plan.moves, *plan.links)}
+        sources = {self._data.incoming / name for name in {os.path.dirname(t.source) for t in plan.moves}}
+        targets = {folder.path / name for name in {os.path.dirname(t.target) for t in (*plan.moves, *plan.links)}}
         fsync_folders(sorted(f for f in (sources | targets | {folder.path}) if f.exists()))
 
     def _record(self, plan: BirthPlan, folder: JobFolder) -> Job:

@@ -5,7 +5,7 @@ It is durable in the job's folder before anything moves, so that a birth that wa
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ class BirthPlan:
         value = {
             "job": _job_to_json(self.job),
             "associations": [{**association_to_json(s.association), "instances": s.instances} for s in self.shares],
-            "held": [{**asdict(h.instance), "place": h.place} for h in self.held],
+            "held": [{**vars(h.instance), "place": h.place} for h in self.held],
             "moves": [[t.source, t.target] for t in self.moves],
             "links": [[t.source, t.target] for t in self.links],
             "drops": list(self.drops),
@@ -124,5 +124,4 @@ def _places(versions: list[Arrival]) -> list[tuple[Held, Transfer]]:
 
 
 def _placed(arrival: Arrival, place: str, file: str) -> tuple[Held, Transfer]:
-    instance = Instance(**{**asdict(arrival.instance), "file": file})
-    return Held(instance, place), Transfer(_source(arrival), f"{place}/{file}")
+    return Held(replace(arrival.instance, file=file), place), Transfer(_source(arrival), f"{place}/{file}")

@@ -21,7 +21,7 @@ class _Seen:
     ctime_ns: int
 
 
-def _look(path: Path) -> _Seen:
+def _look(path: str) -> _Seen:
     status = os.stat(path, follow_symlinks=False)
     return _Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
@@ -32,7 +32,7 @@ class InputGuard:
     def __init__(self, folder: Path, instances: Iterable[Instance]) -> None:
         self._folder = folder
         self._instances = tuple(instances)
-        self._seen = {i.file: _look(folder / i.file) for i in self._instances}
+        self._seen = {i.file: _look(f"{folder}/{i.file}") for i in self._instances}
 
     def changed(self) -> str | None:
         """The first file that is not what it was, or None."""
@@ -42,11 +42,11 @@ class InputGuard:
         return None
 
     def _is_unchanged(self, instance: Instance) -> bool:
-        path, before = self._folder / instance.file, self._seen[instance.file]
+        path, before = f"{self._folder}/{instance.file}", self._seen[instance.file]
         try:
             now = _look(path)
             if (now.size, now.mtime_ns) != (before.size, before.mtime_ns):
                 return False
-            return now.ctime_ns == before.ctime_ns or read_instance(path).checksum == instance.checksum
+            return now.ctime_ns == before.ctime_ns or read_instance(Path(path)).checksum == instance.checksum
         except (OSError, UnreadableHeader):
             return False

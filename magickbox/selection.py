@@ -5,12 +5,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from magickbox.decision import Listing, Look
-from magickbox.dicomheader import SOP_CLASS, SOP_INSTANCE, FileMeta, read_file_meta, scan, text_of
+from magickbox.dicomheader import SOP_CLASS, SOP_INSTANCE, read_file_meta, scan, text_of
 from magickbox.errors import UnreadableHeader
 from magickbox.tagpath import TagPath
-from magickbox.tagvalues import ABSENT, read_values
+from magickbox.tagvalues import ABSENT, TagValues, values_in
 
 _PREFIX_AT, _PREFIX = 128, b"DICM"
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE})
@@ -49,56 +50,55 @@ def _list(job: Path, top: Path, wanted: frozenset[TagPath]) -> Listing:
     notes: list[tuple[str, str]] = []
     other = 0
     for path in _walk(top):
-        name = str(path.relative_to(job))
-        if not _is_regular(path, job) or not _has_prefix(path):
-            other += 1
-            continue
+        name = path[len(str(job)) + 1 :]
         try:
-            found, said = _read(path, name, wanted)
+            read = _look_at(path, job, name, wanted)
         except UnreadableHeader as exc:
             unreadable.append((name, str(exc)))
             continue
         except OSError as exc:
             unreadable.append((name, exc.strerror or "cannot be read"))
             continue
-        files.append(found)
-        notes.extend((name, text) for text in said)
+        if read is None:
+            other += 1
+            continue
+        files.append(read[0])
+        notes.extend((name, text) for text in read[1])
     return Listing(tuple(files), other, tuple(unreadable), tuple(notes))
 
 
-def _walk(top: Path) -> Iterator[Path]:
+def _walk(top: Path) -> Iterator[str]:
     """Every file at any depth, in a fixed order; links to folders count as files and are not followed."""
-    for folder, folders, files in os.walk(top):
-        folders.sort()
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        yield from (Path(folder, name) for name in sorted(files + links))
+    ahead = [str(top)]
+    while ahead:
+        with os.scandir(ahead.pop()) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+        ahead += [entry.path for entry in reversed(ordered) if entry.is_dir(follow_symlinks=False)]
+        yield from (entry.path for entry in ordered if not entry.is_dir(follow_symlinks=False))
 
 
 def _is_inside(path: Path, job: Path) -> bool:
     return path.resolve().is_relative_to(job.resolve())
 
 
-def _is_regular(path: Path, job: Path) -> bool:
-    """True for a file, or a link to a file within the job; not for folders, devices, sockets, and links out."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode) and (not path.is_symlink() or _is_inside(path, job))
-    except OSError:
-        return False
+def _look_at(path: str, job: Path, name: str, wanted: frozenset[TagPath]) -> tuple[FoundFile, tuple[str, ...]] | None:
+    """A file and what could not be looked at in it; None for what is no DICOM file, and for links out of the job.
+
+    Raises UnreadableHeader, or OSError.
+    """
+    if os.path.islink(path) and not _is_inside(Path(path), job):
+        return None
+    # Without waiting: a processor may leave a named pipe.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb", buffering=0) as stream:
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.pread(fd, len(_PREFIX), _PREFIX_AT) != _PREFIX:
+            return None
+        return _read(stream, name, wanted)
 
 
-def _has_prefix(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(_PREFIX_AT)
-            return stream.read(len(_PREFIX)) == _PREFIX
-    except OSError:
-        return False
-
-
-def _read(path: Path, name: str, wanted: frozenset[TagPath]) -> tuple[FoundFile, tuple[str, ...]]:
-    with path.open("rb") as stream:
-        meta = read_file_meta(stream)
-        header = scan(stream, meta.transfer_syntax, _UIDS, SOP_INSTANCE)
+def _read(stream: BinaryIO, name: str, wanted: frozenset[TagPath]) -> tuple[FoundFile, tuple[str, ...]]:
+    meta = read_file_meta(stream)
+    header = scan(stream, meta.transfer_syntax, _UIDS, SOP_INSTANCE)
     # The dataset's word counts: scripts that change UIDs often leave the file meta as it was.
     sop_class = text_of(header.get(SOP_CLASS)) or meta.sop_class
     sop_instance = text_of(header.get(SOP_INSTANCE)) or meta.sop_instance
@@ -106,14 +106,5 @@ def _read(path: Path, name: str, wanted: frozenset[TagPath]) -> tuple[FoundFile,
         raise UnreadableHeader("neither file meta nor dataset say which SOP class and instance it is")
     if not meta.transfer_syntax:
         raise UnreadableHeader("its file meta does not say in which transfer syntax it is")
-    tags, said = _values(path, meta, wanted)
-    return FoundFile(name, sop_class, sop_instance, meta.transfer_syntax, tags), said
-
-
-def _values(
-    path: Path, meta: FileMeta, wanted: frozenset[TagPath]
-) -> tuple[Mapping[TagPath, tuple[str, ...]], tuple[str, ...]]:
-    if not wanted:
-        return {}, ()
-    read = read_values(path, meta, wanted)
-    return read.values, read.notes
+    values = values_in(stream, wanted) if wanted else TagValues({})
+    return FoundFile(name, sop_class, sop_instance, meta.transfer_syntax, values.values), values.notes

@@ -1,5 +1,6 @@
 """The statements about jobs: birth, moves, history, attempts, listings."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -243,16 +244,14 @@ def shares_of(tx: Transaction, job: str) -> list[Share]:
 
 def often_seen(tx: Transaction, called_ae: str, uids: Iterable[str], since: datetime, limit: int) -> str | None:
     """A SOP Instance UID of ``uids`` that more than ``limit`` jobs for this called AE had since then, or None."""
-    for uid in uids:
-        row = tx.execute(
-            "SELECT count(DISTINCT jobs.id) FROM instances JOIN jobs ON jobs.id = instances.job"
-            " WHERE instances.sop_instance = ? AND instances.place = 'INPUT' AND jobs.called_ae = ?"
-            " AND jobs.born >= ? AND jobs.rerun_of IS NULL",
-            (uid, called_ae, to_text(since)),
-        ).fetchone()
-        if row[0] > limit:
-            return uid
-    return None
+    row = tx.execute(
+        "SELECT instances.sop_instance FROM instances JOIN jobs ON jobs.id = instances.job"
+        " WHERE instances.sop_instance IN (SELECT value FROM json_each(?)) AND instances.place = 'INPUT'"
+        " AND jobs.called_ae = ? AND jobs.born >= ? AND jobs.rerun_of IS NULL"
+        " GROUP BY instances.sop_instance HAVING count(DISTINCT jobs.id) > ? LIMIT 1",
+        (json.dumps(list(uids)), called_ae, to_text(since), limit),
+    ).fetchone()
+    return str(row[0]) if row else None
 
 
 def history(tx: Transaction, job: str) -> list[HistoryLine]:
