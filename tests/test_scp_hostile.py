@@ -399,9 +399,19 @@ def test_uids_never_become_paths_as_they_are(tmp_path: Path, uid: str) -> None:
     with open_port(tmp_path) as port:
         status, _ = send_raw(port, dataset, uid)
         assert status in (0, 0xA900, 0xC000)
+        port.wait_for_end()
         names = [path.name for path in tmp_path.rglob("*") if path.is_file()]
         assert all(name == "association.json" or name.startswith("uid-") or "-uid-" in name for name in names), names
         port.must_still_serve()
+
+
+def test_a_second_request_changes_no_title(tmp_path: Path) -> None:
+    with open_port(tmp_path) as port:
+        with Caller(port.number) as caller:
+            caller.say(REQUEST, associate_request("OTHER", "OTHER", [IMAGES]))
+            assert caller.kinds_to_the_end() == [2, 7]
+        assert port.wait_for_end() is End.ABORTED
+        assert [request.calling_ae for request in port.intake.requests] == ["TEST"]
 
 
 @pytest.mark.parametrize("length", [257, 5000, 60_000])

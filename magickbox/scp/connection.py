@@ -99,14 +99,16 @@ class IncomingConnection(Connection):
 
     def admit(self) -> Association | Refusal:
         """Ask the intake; an admitted association gets its folder at its first C-STORE."""
-        admitted = self._intake.admit(Request(self.dul.calling_ae, self.dul.called_ae, self._address))
+        asked = self.dul.asked
+        assert asked is not None
+        admitted = self._intake.admit(Request(asked.calling_ae, asked.called_ae, self._address))
         if isinstance(admitted, Association):
             port = self._port
             self._admitted = admitted
             self._folder = AssociationFolder(
                 port.incoming, admitted, port.quarantine, fsync=port.fsync, reached=port.reached
             )
-            self.dimse.serve(self._intake, self._folder)
+            self.dimse.serve(self._intake, self._folder, asked.sop_classes)
         return admitted
 
     def run_reactor(self) -> None:

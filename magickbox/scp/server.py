@@ -72,7 +72,11 @@ class _Server(AssociationServer):
         self.port, self.intake, self.on_trouble = port, intake, on_trouble
         self.stopping = Stopping()
         self.connections: set[IncomingConnection] = set()
-        super().__init__(ae, (port.host, port.port), port.ae_title, [], request_handler=_Handler)
+        try:
+            super().__init__(ae, (port.host, port.port), port.ae_title, [], request_handler=_Handler)
+        except OSError:
+            self.stopping.close()
+            raise
 
     def get_request(self) -> tuple[sockets.socket, tuple[str, int]]:
         """Accept a connection; raises OSError."""

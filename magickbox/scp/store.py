@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from magickbox.intake import Intake
 
 MAX_COMMAND = 64 * 1024
-_NO_SUCH_CLASS = 0x0122
 _UNRECOGNIZED = 0x0211  # unrecognized operation (PS3.7 Annex C.5.17)
 
 
@@ -54,15 +53,16 @@ class StoreProvider(DIMSEServiceProvider):
         self._reached = reached
         self._intake: Intake | None = None
         self._folder: AssociationFolder | None = None
+        self._sop_classes: dict[int, str] = {}
         self._command = bytearray()
         self._command_context = 0
         self._request: tuple[int, Command] | None = None
         self._incoming: IncomingInstance | None = None
         self._over = False
 
-    def serve(self, intake: "Intake", folder: AssociationFolder) -> None:
-        """Begin: the association was admitted."""
-        self._intake, self._folder = intake, folder
+    def serve(self, intake: "Intake", folder: AssociationFolder, sop_classes: dict[int, str]) -> None:
+        """Begin: the association was admitted; ``sop_classes`` are those of its contexts, as they were proposed."""
+        self._intake, self._folder, self._sop_classes = intake, folder, sop_classes
 
     @property
     def busy(self) -> bool:
@@ -121,7 +121,7 @@ class StoreProvider(DIMSEServiceProvider):
             self._answer(context_id, command, command.field | RESPONSE, _UNRECOGNIZED, "not a service of this box")
 
     def _begin_store(self, context_id: int, command: Command) -> None:
-        context = self.assoc._accepted_cx[context_id]
+        syntax = str(self.assoc._accepted_cx[context_id].transfer_syntax[0])
         assert self._folder is not None
         assert self._intake is not None
         if not command.has_dataset:
@@ -130,12 +130,12 @@ class StoreProvider(DIMSEServiceProvider):
             )
             return
         self._request = (context_id, command)
-        self._incoming = self._folder.begin(command.sop_class, command.sop_instance, str(context.transfer_syntax[0]))
+        self._incoming = self._folder.begin(command.sop_class, command.sop_instance, syntax)
         if not self._intake.has_room():
             self._incoming.refuse(OUT_OF_RESOURCES, "the disk is below its free-space mark")
-        elif command.sop_class != context.abstract_syntax:
+        elif command.sop_class != self._sop_classes[context_id]:
             why = f"SOP class {command.sop_class} is not that of the presentation context"
-            self._incoming.refuse(DISAGREES if context.abstract_syntax else _NO_SUCH_CLASS, why)
+            self._incoming.refuse(DISAGREES, why)
 
     def _take_dataset(self, context_id: int, value: bytes) -> None:
         if self._request is None or self._request[0] != context_id:

@@ -1,8 +1,8 @@
-"""pynetdicom's upper layer with limits: on PDU lengths, on silence, and on what AE titles may contain.
+"""pynetdicom's upper layer with limits: on PDU lengths and on silence.
 
 Only its state machine and its PDUs are used. Its own loop looks a thousand times a second in each of two threads,
-waits without end for as many bytes as a length field promises, and dies of an AE title that is not ASCII. This one
-sleeps until something comes, in one thread. A title is kept as it came, and pynetdicom is shown one that it can read.
+and waits without end for as many bytes as a length field promises. This one sleeps until something comes, in one
+thread.
 """
 
 import math
@@ -19,13 +19,13 @@ from pynetdicom.association import Association as Connection
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE
 
-from magickbox.association import End, title_from_wire
+from magickbox.association import End
+from magickbox.scp.request import Asked, read_request
 from magickbox.scp.stopping import Stopping
 
 _ASSOCIATE_RQ, _P_DATA, _RELEASE_RQ, _ABORT = 1, 4, 5, 7
 _MAX_ASSOCIATE = 1024 * 1024
 _MAX_OTHER = 64 * 1024
-_CALLED, _CALLING = slice(10, 26), slice(26, 42)
 _AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"
 # PS3.8 9.2.1: what is put into the event queue.
 _CLOSED, _ARTIM_EXPIRED, _INVALID_PDU = "Evt17", "Evt18", "Evt19"
@@ -81,8 +81,7 @@ class BoundedUpperLayer(DULServiceProvider):
         self._poll = select.poll()  # select.select ends at descriptor 1023
         self._poll.register(raw, select.POLLIN)
         self._poll.register(stop.fd, select.POLLIN)
-        self.calling_ae = ""
-        self.called_ae = ""
+        self.asked: Asked | None = None
         self.ending: End | None = None
         self.why = ""
 
@@ -202,15 +201,13 @@ class BoundedUpperLayer(DULServiceProvider):
             at += got
 
     def _take(self, kind: int, raw: bytearray) -> None:
-        if kind == _ASSOCIATE_RQ and len(raw) >= _CALLING.stop:
-            self._take_titles(raw)
         if kind == _RELEASE_RQ and self._user.busy:
             self.end(End.ABORTED, "a release in the middle of a message")
             return
         try:
-            pdu, event = self._decode_pdu(raw)
+            pdu, event = self._decode_pdu(self._readable(kind, raw))
             if kind != _P_DATA:
-                pdu.to_primitive()  # what the state machine does next, and what more titles and UIDs break
+                pdu.to_primitive()  # the state machine does it next, and some PDUs break only then
         except Exception as exc:  # noqa: BLE001  # whatever a decoder raises over a stranger's bytes: the PDU is invalid
             self.end(End.ABORTED, f"a PDU of type {kind} that cannot be read: {exc!r}")
             return
@@ -220,15 +217,11 @@ class BoundedUpperLayer(DULServiceProvider):
         else:
             self.event_queue.put(event)
 
-    def _take_titles(self, raw: bytearray) -> None:
-        """Keep the titles as they came; a second request, which ends the association, does not change them."""
+    def _readable(self, kind: int, raw: bytearray) -> bytearray:
+        """A PDU that pynetdicom can read; a second request, which ends the association, changes nothing here."""
+        if kind != _ASSOCIATE_RQ:
+            return raw
+        asked = read_request(raw)
         if self.state_machine.current_state == _AWAITING_REQUEST:
-            self.called_ae, self.calling_ae = title_from_wire(raw[_CALLED]), title_from_wire(raw[_CALLING])
-        for title in (_CALLED, _CALLING):
-            raw[title] = _readable(raw[title])
-
-
-def _readable(title: bytes | bytearray) -> bytes:
-    """A title that pynetdicom takes: 16 printable ASCII characters, not all blank, no backslash."""
-    plain = bytes(b if 0x20 <= b < 0x7F and b != 0x5C else 0x5F for b in title.rstrip(b"\0"))
-    return (plain.strip() or b"_").ljust(16)
+            self.asked = asked
+        return bytearray(asked.pdu)
