@@ -42,7 +42,7 @@ class DropinWatch:
     ) -> None:
         """Nothing is read before ``start`` or ``refresh``."""
         self._folder, self._on_change, self._report, self._rescan = folder, on_change, report, rescan_seconds
-        self._current = Dropins()
+        self._current = Dropins(away=True)
         self._signature = ""
         self._looking = threading.RLock()
         self._wake = threading.Event()

@@ -44,10 +44,14 @@ class BadDropin:
 
 @dataclass(frozen=True)
 class Dropins:
-    """One look at the processors folder, each part sorted by name; ``good`` has the switched-off ones too."""
+    """One look at the processors folder, each part sorted by name; ``good`` has the switched-off ones too.
+
+    ``away`` says that there is no such folder, as when a share is not mounted: then nothing is known of processors.
+    """
 
     good: tuple[Processor, ...] = ()
     bad: tuple[BadDropin, ...] = ()
+    away: bool = False
 
 
 def read_dropins(folder: Path) -> Dropins:
@@ -58,7 +62,7 @@ def read_dropins(folder: Path) -> Dropins:
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return Dropins()
+        return Dropins(away=True)
     except OSError as exc:
         if exc.errno in SHORTAGE:
             raise

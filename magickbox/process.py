@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magickbox import attempt as attempts
+from magickbox.association import same_title
 from magickbox.clock import now, to_text
 from magickbox.dropins import Dropins
 from magickbox.engine import Ended, Engine, Run
@@ -102,7 +103,10 @@ class Process:
     def _take(self, job: Job) -> None:
         """Give a READY job to its processor, pass it on if it has none, or say why it waits."""
         dropins = self._dropins()
-        bad = [b for b in dropins.bad if b.name.casefold() == job.called_ae.casefold()]
+        if dropins.away:
+            self._wait(job, "the folder of the processors is not there")
+            return
+        bad = [b for b in dropins.bad if same_title(b.name, job.called_ae)]
         processor = choose(dropins.good, job.called_ae)
         if processor is None and bad:
             self._wait(job, f"processor {bad[0].name} is bad: {bad[0].problems[0]}")

@@ -57,7 +57,8 @@ class Processor:
 
     def is_named(self, called_ae: str) -> bool:
         """True if the pattern is the title itself: an exact name wins over a pattern."""
-        return self.called_ae.strip().casefold() == called_ae.strip().casefold()
+        title, pattern = called_ae.strip().casefold(), self.called_ae.strip().casefold()
+        return pattern in (title, re.escape(title))
 
 
 def choose(processors: tuple[Processor, ...], called_ae: str) -> Processor | None:

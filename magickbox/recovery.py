@@ -63,10 +63,7 @@ class Recovery:
                     self.note("info", "swept", {"association": folder.name, "parts": count})
 
     def _resume_removals(self) -> None:
-        with self.ledger.reading() as tx:
-            deleting = {job.id for job in jobs.in_state(tx, JobState.DELETING)}
-        for job in sorted(deleting):
-            self.removal.carry_on(job)
+        for job in self.removal.carry_on_all():
             self.note("info", "removed", {"job": job})
         for folder in self._incoming():
             if folder.name.startswith(TRASH):
@@ -92,11 +89,8 @@ class Recovery:
             rows = {job.id: job for job in jobs.newest(tx, -1)}
         for name in sorted(names):
             folder = JobFolder(self.data.jobs / name)
-            if folder.plan.exists():
-                self.birth.carry_on(folder.path)
-            elif is_job_id(name) and name not in rows:
-                adopted = adopt(self.data, self.ledger, name)
-                self.note("warning", "adopted", {"job": name, "state": adopted.state, "reason": adopted.reason})
+            if is_job_id(name) and not self._carried_on(folder) and name not in rows:
+                self._adopt(name)
         self._mark_lost([job for job in rows.values() if job.state in HAS_FOLDER and job.id not in names])
         self._find_again([job for job in rows.values() if job.state is JobState.LOST and job.id in names])
 
@@ -108,9 +102,23 @@ class Recovery:
 
     def _find_again(self, found: list[Job]) -> None:
         for job in found:
-            with self.ledger.transaction() as tx:
-                jobs.move(tx, job.id, Move.FIND, "its folder is back", resume=JobState.READY)
-            self.note("warning", "found", {"job": job.id})
+            self._adopt(job.id)
+
+    def _carried_on(self, folder: JobFolder) -> bool:
+        """True if the folder had a plan and its birth is complete now; a plan that cannot be read is as none."""
+        if not folder.plan.exists():
+            return False
+        try:
+            self.birth.carry_on(folder.path)
+        except (ValueError, KeyError, TypeError) as exc:
+            self.note("error", "plan-unreadable", {"job": folder.path.name, "reason": exc})
+            self._adopt(folder.path.name)
+        return True
+
+    def _adopt(self, name: str) -> None:
+        """Take in a job folder that the ledger does not know, or had given up: HELD, for a person to decide."""
+        adopted = adopt(self.data, self.ledger, name)
+        self.note("warning", "adopted", {"job": name, "state": adopted.state, "reason": adopted.reason})
 
     # --- 19 ---------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,12 @@ class Removal:
         self._reached(Step.DELETE_MARKED)
         return self.carry_on(job)
 
+    def carry_on_all(self) -> list[str]:
+        """Carry on every removal that was interrupted, or that met trouble; the jobs that are gone by that."""
+        with self._ledger.reading() as tx:
+            deleting = [job.id for job in jobs.in_state(tx, JobState.DELETING)]
+        return [self.carry_on(job).id for job in deleting]
+
     def carry_on(self, job: str) -> Job:
         """Remove what a DELETING job still has, from wherever that stands."""
         folder, trash = self._data.jobs / job, self._data.incoming / f"{TRASH}{job}"

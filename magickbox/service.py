@@ -100,7 +100,13 @@ class Box:
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
         )
-        self._housekeeping = Housekeeping([Chore("ballast", 10.0, self.disk.take_ballast)], process_note)
+        self._housekeeping = Housekeeping(
+            [
+                Chore("ballast", 10.0, self.disk.take_ballast),
+                Chore("removals", 60.0, self._removal.carry_on_all),
+            ],
+            process_note,
+        )
         self._recovery = Recovery(
             data,
             self.ledger,

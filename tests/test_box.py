@@ -317,3 +317,19 @@ def test_a_dead_destination_is_shown_and_can_be_tried_again(tmp_path: Path) -> N
             until(lambda: sum(goal.seen.values()) == 1, what="arrived at last")
             rest(root)
         assert all_jobs(root)[0].state is JobState.DONE
+
+
+def test_jobs_wait_for_a_processors_folder_that_is_away(tmp_path: Path) -> None:
+    """An unmounted share must not turn the box into a router of unprocessed images."""
+    root = tmp_path / "data"
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        (root / "processors").rename(root / "away")
+        with running(root) as box:
+            sent(box, study(tmp_path / "one", 1))
+            until(
+                lambda: any("processors is not there" in j.reason for j in all_jobs(root)), what="the reason is shown"
+            )
+            (root / "away").rename(root / "processors")
+            rest(root)
+        assert sum(goal.seen.values()) == 1

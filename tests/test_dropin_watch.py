@@ -199,7 +199,7 @@ def test_what_a_listener_breaks_does_not_end_the_watch(tmp_path: Path, caplog: p
 
 def test_refresh_is_at_once_and_needs_no_start(tmp_path: Path, told: Told) -> None:
     watch = DropinWatch(tmp_path / "processors", told.dropins.append)
-    assert watch.refresh() == Dropins()
+    assert watch.refresh() == Dropins(away=True)
     new(tmp_path / "processors", "ProcRSI")
     assert names(watch.refresh()) == ["ProcRSI"]
     assert watch.refresh() is watch.current

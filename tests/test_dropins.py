@@ -325,8 +325,8 @@ def test_two_of_one_name_are_both_bad(place: Path) -> None:
 
 
 def test_a_missing_folder_is_empty(place: Path) -> None:
-    assert read_dropins(place / "nowhere") == Dropins()
-    assert read_dropins(lone(place / "afile")) == Dropins()
+    assert read_dropins(place / "nowhere") == Dropins(away=True)
+    assert read_dropins(lone(place / "afile")) == Dropins(away=True)
 
 
 def test_what_cannot_be_read_is_bad_and_no_crash(place: Path) -> None:

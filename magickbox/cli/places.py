@@ -67,6 +67,12 @@ def processors(args: argparse.Namespace, data: DataFolder, environment: Mapping[
     return here if here.is_dir() else data.root / DEFAULT_PROCESSORS
 
 
+def make_default_processors(found: Places) -> None:
+    """Make the folder of the drop-ins if it is the one in the data folder; one that was named must be there."""
+    if found.processors == found.data.root / DEFAULT_PROCESSORS:
+        found.processors.mkdir(parents=True, exist_ok=True)
+
+
 def settings(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Loaded:
     """The settings; raises ConfigError."""
     data = data_folder(args, environment)

@@ -21,7 +21,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def run(args: argparse.Namespace) -> int:
     """Start the box, wait, stop it."""
     loaded = places.settings(args)
-    box = build(loaded.settings, places.places(args), os.environ)
+    found = places.places(args)
+    box = build(loaded.settings, found, os.environ)
+    places.make_default_processors(found)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -8,6 +8,7 @@ from magickbox.clock import now
 from magickbox.control import ask
 from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.errors import LedgerError, NotFound
+from magickbox.job import JobState
 from magickbox.ledger import Ledger
 from magickbox.removal import Removal
 from magickbox.repair import repair
@@ -72,7 +73,7 @@ def run_retention(args: argparse.Namespace) -> int:
             with ledger.reading() as tx:
                 found = expired(tx, settings.keep_done, settings.keep_unrouted, now())
             for each in found:
-                Removal(data, ledger).delete(each.job.id, each.why, "retention")
+                Removal(data, ledger).delete(each.job.id, each.why, "retention", only_if=JobState.DONE)
             ledger.close()
     if args.json:
         print_json(found)
