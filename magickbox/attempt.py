@@ -80,6 +80,7 @@ def seal(attempt: AttemptFolder) -> None:
 
 def _make_readable(top: str) -> None:
     """A processor may leave what not even its owner may read; links are left alone."""
+    os.chmod(top, stat.S_IMODE(os.stat(top).st_mode) | 0o700)
     ahead = [top]
     while ahead:
         with os.scandir(ahead.pop()) as entries:

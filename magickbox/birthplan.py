@@ -30,7 +30,9 @@ class Transfer:
 
 @dataclass(frozen=True)
 class BirthPlan:
-    """Everything that a birth does; ``drops`` are copies with the same bytes as what the job keeps."""
+    """Everything that a birth does; ``drops`` are copies with the same bytes as what the job keeps.
+
+    ``repeats`` are for the log, and not part of the JSON."""
 
     job: Job
     shares: tuple[Share, ...]
@@ -38,6 +40,7 @@ class BirthPlan:
     moves: tuple[Transfer, ...]
     links: tuple[Transfer, ...] = ()
     drops: tuple[str, ...] = ()
+    repeats: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The plan as JSON."""
@@ -84,17 +87,22 @@ def _held_from_json(value: dict[str, Any]) -> Held:
 
 @dataclass(frozen=True)
 class Arranged:
-    """What one job makes of its arrivals: kept instances, their moves, and copies that are dropped."""
+    """What one job makes of its arrivals: kept instances, their moves, and copies that are dropped.
+
+    ``repeats`` are the SOP Instance UIDs that came again with the same bytes, as often as they did.
+    """
 
     held: tuple[Held, ...]
     moves: tuple[Transfer, ...]
     drops: tuple[str, ...]
+    repeats: tuple[str, ...] = ()
 
 
 def arrange(arrivals: Iterable[Arrival], same: Callable[[Arrival, Arrival], bool]) -> Arranged:
     """Of one SOP Instance UID the last acknowledged becomes INPUT, earlier contents superseded, equal ones are one."""
     versions: dict[str, list[Arrival]] = {}
     drops: list[str] = []
+    repeats: list[str] = []
     for arrival in sorted(arrivals, key=lambda a: a.instance.arrived):
         known = versions.setdefault(arrival.instance.sop_instance, [])
         equal = next((v for v in known if _one_file(v, arrival) or same(v, arrival)), None)
@@ -103,10 +111,11 @@ def arrange(arrivals: Iterable[Arrival], same: Callable[[Arrival, Arrival], bool
             continue
         known.remove(equal)
         known.append(equal)
+        repeats.append(arrival.instance.sop_instance)
         if not _one_file(equal, arrival):
             drops.append(_source(arrival))
     placed = [entry for known in versions.values() for entry in _places(known)]
-    return Arranged(tuple(h for h, _ in placed), tuple(t for _, t in placed), tuple(drops))
+    return Arranged(tuple(h for h, _ in placed), tuple(t for _, t in placed), tuple(drops), tuple(repeats))
 
 
 def _one_file(one: Arrival, other: Arrival) -> bool:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from magickbox.clock import Clock
+from magickbox.clock import Clock, to_text
 from magickbox.delivery import Delivery, DeliveryItem, DeliveryState, ItemState
 from magickbox.destination import Delivered, Result, Retry
 from magickbox.errors import DiskFull
@@ -180,7 +180,7 @@ class Courier:
             self._reached(Step.ENTRY_ENDED)
         alarming = ended.state is DeliveryState.DEAD
         self._note(
-            "error" if alarming else "info",
+            "error" if alarming else "info" if over else "warning",
             ended.state.lower() if over else "attempt",
             {
                 **_facts(ended),
@@ -188,7 +188,7 @@ class Courier:
                 "sent": tally.sent,
                 "refused": tally.refused,
                 "reason": ended.reason if over else tally.cut_short or ended.reason,
-                **({} if over else {"next": ended.next_try}),
+                **({} if over else {"next": ended.next_try and to_text(ended.next_try)}),
             },
         )
 
@@ -225,7 +225,7 @@ def _facts(delivery: Delivery) -> dict[str, object]:
     return {
         "job": delivery.job,
         "rule": delivery.rule,
-        "entry": delivery.entry,
+        "entry": delivery.entry + 1,
         "delivery": delivery.id,
         "to": delivery.destination,
     }

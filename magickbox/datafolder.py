@@ -103,6 +103,7 @@ class BoxLock:
     def release(self) -> None:
         """Give the lock back; harmless if it is not held."""
         if self._fd is not None:
+            os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
 

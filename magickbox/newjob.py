@@ -44,7 +44,9 @@ def conceive(
     job = _job(unused_id(tx, due.key.called_ae, moment), due, shares, held, latest, moment)
     arrived = [h.instance.sop_instance for h in arranged.held if h.place == INPUT]
     job = _beginning(job, duplicate, policy.hold_aborted, loop(tx, job, arrived, moment))
-    return BirthPlan(job, shares, held, arranged.moves, tuple(_link(view) for view in views), arranged.drops)
+    return BirthPlan(
+        job, shares, held, arranged.moves, tuple(_link(view) for view in views), arranged.drops, arranged.repeats
+    )
 
 
 def _followed(tx: Transaction, due: Due) -> Job | None:

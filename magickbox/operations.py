@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from magickbox.birth import Birth
-from magickbox.errors import DiskFull
+from magickbox.errors import DiskFull, NotFound
 from magickbox.job import Job, JobState, Move
 from magickbox.ledger import Ledger, Transaction, endings, jobs
 from magickbox.removal import Removal
@@ -106,4 +106,6 @@ def _number(delivery: str) -> int:
     try:
         return int(delivery)
     except ValueError:
-        return -1
+        raise NotFound(
+            f"there is no delivery '{delivery}'; the first column of 'magickbox deliveries list' names them"
+        ) from None

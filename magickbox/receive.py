@@ -15,11 +15,12 @@ from magickbox.birth import Birth
 from magickbox.birthplan import BirthPlan
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
-from magickbox.errors import MagickboxError, UnreadableHeader
+from magickbox.errors import UnreadableHeader
 from magickbox.gathering import Arrival, Due, Gathering, grouping
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
 from magickbox.job import Job
+from magickbox.jobfolder import SUPERSEDED
 from magickbox.ledger import Ledger
 from magickbox.ledger.jobs import Share
 from magickbox.logs import Note
@@ -28,6 +29,7 @@ from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
 
 RETRY = 2.0
+MOST_TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -210,14 +212,23 @@ class Receive:
             waits = replace(self._policy(due.key.called_ae).waits, settle=RETRY, settle_after_abort=RETRY)
             self._gathering.put_back(due, waits, time.monotonic())
             return
+        self._tell_repeats(plan)
         self._unborn.append(plan.job.id)
         self._bear(plan.job.id)
+
+    def _tell_repeats(self, plan: BirthPlan) -> None:
+        superseded = [held.instance.sop_instance for held in plan.held if held.place == SUPERSEDED]
+        for event, uids in (("superseded", superseded), ("repeated", plan.repeats)):
+            for uid in uids[:MOST_TOLD]:
+                self._note("info", event, {"job": plan.job.id, "instance": uid})
+            if len(uids) > MOST_TOLD:
+                self._note("info", event, {"job": plan.job.id, "more": len(uids) - MOST_TOLD})
 
     def _bear(self, job: str) -> None:
         try:
             born = self._birth.carry_on(self._birth.find(job))
-        except (OSError, MagickboxError) as exc:
-            self._note("error", "birth-waits", {"job": job, "reason": exc})
+        except Exception as exc:  # noqa: BLE001  # worker boundary: one birth must not end the intake for others
+            self._note("error", "birth-waits", {"job": job, "reason": repr(exc)})
             return
         self._unborn.remove(job)
         facts = {"job": born.id, "calling": born.calling_ae, "called": born.called_ae, "instances": born.instances}

@@ -22,23 +22,25 @@ from magickbox.job import HAS_FOLDER, Job, JobState, Move
 from magickbox.jobfolder import NEW, TRASH, JobFolder, is_job_id, remove_tree
 from magickbox.ledger import Ledger, jobs
 from magickbox.logs import Note
-from magickbox.process import Process, interrupt
 from magickbox.quarantine import Quarantine
 from magickbox.removal import Removal
+from magickbox.runner import Runner, interrupt, run_name
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Mends a data folder after a kill; ``gather`` takes each association folder that still holds instances."""
+    """Mends a data folder after a kill; ``gather`` takes each association folder that still holds instances,
+    ``note`` writes to receive.log, ``run_note`` to process.log."""
 
     data: DataFolder
     ledger: Ledger
     birth: Birth
     removal: Removal
     engine: Engine
-    process: Process
+    runner: Runner
     gather: Callable[[Association], None]
     note: Note
+    run_note: Note
 
     def run(self) -> None:
         """All of it, in the order of the contracts; raises OSError or MagickboxError if the box cannot start."""
@@ -129,16 +131,16 @@ class Recovery:
         for job in running:
             folder = JobFolder(self.data.jobs / job.id)
             attempt = folder.attempt(job.attempt)
-            ended = self.engine.end_leftovers(f"mb-{job.id}-{job.attempt}")
+            ended = self.engine.end_leftovers(run_name(job.id, job.attempt))
             result = attempts.read_result(attempt)
             if result is not None:
-                self.process.finish(job.id, folder, attempt, job.attempt, result)
+                self.runner.finish(job.id, folder, job.attempt, result)
                 continue
             attempts.clear(attempt)
             with self.ledger.transaction() as tx:
                 moved = interrupt(tx, job.id, "the box ended while it was running", counts=True)
             facts = {"job": job.id, "attempt": job.attempt, "processes-ended": ended, "state": moved.state}
-            self.note("warning", "interrupted", facts)
+            self.run_note("warning", "interrupted", facts)
 
     # --- 20 ---------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from magickbox.selection import look_below
 from magickbox.steps import Reached, Step, unwatched
 
 PAUSE = 5.0
+_NO_RULE = "the outcome is failed and no rule took it"
 
 
 def decision_for(job: Job, folder: Path, rules: Rules) -> Decision:
@@ -95,18 +96,20 @@ class Route:
         for line in log_lines(decision):
             self._note("info", "rule", {"job": job.id, **line})
         level = "warning" if moved.state is JobState.ATTENTION else "info"
-        self._note(
-            level, "routed", {"job": job.id, "deliveries": len(ids), "state": moved.state, "reason": moved.reason}
-        )
+        # The job's reason may quote the processor, and that a patient: it stays in the ledger.
+        why = _NO_RULE if moved.state is JobState.ATTENTION else moved.reason
+        facts = {"job": job.id, "deliveries": len(ids), "state": moved.state, "reason": why}
+        self._note(level, "routed", facts)
         self._on_routed()
 
 
 def _move(tx: Transaction, job: Job, decision: Decision, count: int) -> Job:
     """Where the job goes from here: DELIVERING, or its end if there is nothing to send."""
     if count:
-        return jobs.move(tx, job.id, Move.ROUTE, f"{count} deliveries decided by {_rules_that_apply(decision)}")
+        planned = "1 delivery" if count == 1 else f"{count} deliveries"
+        return jobs.move(tx, job.id, Move.ROUTE, f"{planned} decided by {_rules_that_apply(decision)}")
     if (job.outcome or "").casefold() == FAILED:
-        return jobs.move(tx, job.id, Move.ALARM, f"the outcome is failed and no rule took it: {job.message}")
+        return jobs.move(tx, job.id, Move.ALARM, f"{_NO_RULE}: {job.message}")
     return jobs.move(tx, job.id, Move.SETTLE, "no rule asks for a delivery")
 
 

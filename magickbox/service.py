@@ -15,6 +15,7 @@ from magickbox.deliver import Deliver
 from magickbox.disk import Disk
 from magickbox.dropin_watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
+from magickbox.errors import ConfigError
 from magickbox.gathering import Waits
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.ledger import Ledger
@@ -23,7 +24,7 @@ from magickbox.newjob import Policy
 from magickbox.operations import Operations
 from magickbox.owncalls import OwnCalls
 from magickbox.pace import Pace
-from magickbox.process import Process, Slots
+from magickbox.process import Process
 from magickbox.processor import choose
 from magickbox.quarantine import Quarantine
 from magickbox.receive import Receive
@@ -32,6 +33,7 @@ from magickbox.removal import Removal
 from magickbox.retention import Retention
 from magickbox.route import Route
 from magickbox.rulekeeper import RuleKeeper
+from magickbox.runner import Limits, Runner
 from magickbox.scp.server import Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.store import StoreSender
@@ -85,16 +87,21 @@ class Box:
             pace=tuning.pace, note=routing_note, reached=reached,
         )  # fmt: skip
         self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
+        runner = Runner(
+            self.ledger, self._engine, self.folder_of, Limits(settings.timeout, settings.stop_grace),
+            self.disk.has_room, self.route.wake, process_note, reached,
+        )  # fmt: skip
         self.process = Process(
-            self.ledger, self._engine, self.folder_of, lambda: self.dropins.current,
-            Slots(settings.slots, settings.timeout, settings.stop_grace), self.disk.has_room,
-            self.route.wake, process_note, reached,
+            self.ledger, runner, self.folder_of, lambda: self.dropins.current, settings.slots,
+            self.disk.has_room, self.route.wake, process_note,
         )  # fmt: skip
         self.receive = Receive(
             data, self.ledger, self._birth, self.policy, self._access(), self.disk.has_room, own_calls,
             lambda _job: self._changed(), receive_note,
         )  # fmt: skip
-        self.receiver = Receiver(self._port(tuning), self.receive)
+        self.receiver = Receiver(
+            self._port(tuning), self.receive, lambda why: receive_note("warning", "trouble", {"reason": why})
+        )
         self.operations = Operations(self.ledger, self._birth, self._removal, self._changed)
         self._control = ControlServer(data.control, self.operations, self.status)
         self._retention = Retention(
@@ -113,9 +120,10 @@ class Box:
             self._birth,
             self._removal,
             self._engine,
-            self.process,
+            runner,
             self.receive.recover,
             receive_note,
+            process_note,
         )
 
     def _port(self, tuning: Tuning) -> Port:
@@ -189,7 +197,11 @@ class Box:
         self._retention.start()
         self._housekeeping.start()
         self._control.start()
-        self.receiver.start()
+        try:
+            self.receiver.start()
+        except OSError as exc:
+            where = f"{self.settings.host}:{self.settings.port}"
+            raise ConfigError(f"cannot listen on {where} (settings host and port): {exc.strerror or exc}") from exc
 
     def stop(self) -> None:
         """No new associations, C-STOREs in hand answered, processors ended; what is open goes on at the next start."""
@@ -197,7 +209,7 @@ class Box:
         self._control.stop()
         self._retention.stop()
         self.receive.stop()
-        self.process.stop()
+        self.process.stop(self.settings.stop_grace + 10.0)
         self.route.stop()
         self.deliver.stop(self.settings.stop_grace)
         self._housekeeping.stop()

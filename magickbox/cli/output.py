@@ -58,7 +58,8 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]], empty: st
 
 def complain(problem: object) -> int:
     """Say what is wrong on stderr and return the exit code for that."""
-    print(f"magickbox: {problem}", file=sys.stderr)
+    for line in str(problem).splitlines() or ["something is wrong"]:
+        print(f"magickbox: {line}", file=sys.stderr)
     return 1
 
 

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from magickbox.association import title_problem
 from magickbox.cli.output import complain, shown
 from magickbox.destination import Delivered, DicomDestination, Result, Retry
 from magickbox.dicomheader import identify, read_file_meta
@@ -21,8 +22,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     for parser in (send, ping):
         parser.add_argument("host", metavar="HOST")
         parser.add_argument("port", metavar="PORT", type=_port)
-        parser.add_argument("--called", metavar="AE", default="ANY-SCP", help="AE title to call [ANY-SCP]")
-        parser.add_argument("--calling", metavar="AE", default="MAGICKBOX", help="our own AE title [MAGICKBOX]")
+        parser.add_argument("--called", metavar="AE", type=_title, default="ANY-SCP", help="AE title to call [ANY-SCP]")
+        parser.add_argument(
+            "--calling", metavar="AE", type=_title, default="MAGICKBOX", help="our AE title [MAGICKBOX]"
+        )
     send.add_argument("paths", metavar="PATH", nargs="+", type=Path)
     send.set_defaults(run=run_send)
     ping.set_defaults(run=run_echo)
@@ -32,6 +35,13 @@ def _port(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"'{text}' is not a port from 1 to 65535")
     return int(text)
+
+
+def _title(text: str) -> str:
+    problem = title_problem(text)
+    if problem:
+        raise argparse.ArgumentTypeError(f"'{text}': {problem}")
+    return text
 
 
 def _destination(args: argparse.Namespace) -> DicomDestination:

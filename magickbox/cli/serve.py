@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import signal
 import threading
 
@@ -20,6 +21,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def run(args: argparse.Namespace) -> int:
     """Start the box, wait, stop it."""
+    _raise_descriptor_limit()
     loaded = places.settings(args)
     found = places.places(args)
     box = build(loaded.settings, found, os.environ)
@@ -39,6 +41,12 @@ def run(args: argparse.Namespace) -> int:
     box.stop()
     print("stopped", flush=True)
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many file descriptors as the system allows: each association needs two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def introduction(box: Box) -> list[str]:

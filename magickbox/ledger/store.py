@@ -94,7 +94,7 @@ class Ledger:
                 if (exc.sqlite_errorcode & 0xFF) in _FULL:
                     self._when_full()
                     raise DiskFull(f"the ledger cannot write: {exc}") from exc
-                raise
+                raise LedgerError(f"the ledger cannot be written: {exc}") from exc
             except BaseException:
                 self._undo()
                 raise
@@ -111,9 +111,11 @@ class Ledger:
             if self._connection.in_transaction:
                 yield self._connection
                 return
-            self._connection.execute("BEGIN")
             try:
+                self._connection.execute("BEGIN")
                 yield self._connection
+            except sqlite3.OperationalError as exc:
+                raise LedgerError(f"the ledger cannot be read: {exc}") from exc
             finally:
                 self._undo()
 
