@@ -191,7 +191,7 @@ def an_endless_command(talk: Talk) -> None:
         (releases, "released the association before it answered"),
         (aborts, "the peer's upper layer aborted the association: invalid PDU parameter value"),
         (answers_another, "answered something that was not asked"),
-        (a_torn_command, "the command set of its response is cut off"),
+        (a_torn_command, "its response cannot be read: the command set is cut off"),
         (a_torn_value, "a data value's length does not fit its PDU"),
         (an_odd_pdu, "a PDU of type 0x02 where none may come"),
         (takes_nothing, "PDUs of at most 6 bytes, into which nothing fits"),

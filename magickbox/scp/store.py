@@ -22,7 +22,7 @@ from magickbox.associationfolder import (
     IncomingInstance,
     Stored,
 )
-from magickbox.scp.command import (
+from magickbox.commandset import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
     C_ECHO_RSP,
@@ -31,10 +31,9 @@ from magickbox.scp.command import (
     RESPONSE,
     BadCommand,
     Command,
-    as_pdus,
-    response,
+    read_command,
 )
-from magickbox.scp.command import read_command as read
+from magickbox.scp.command import as_pdus, response
 from magickbox.steps import Reached, Step
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class StoreProvider(DIMSEServiceProvider):
         elif value[0] & 2:
             raw, self._command = bytes(self._command), bytearray()
             try:
-                self._begin(context_id, read(raw))
+                self._begin(context_id, read_command(raw))
             except BadCommand as exc:
                 self._abort(str(exc))
 

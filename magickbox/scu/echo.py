@@ -1,9 +1,10 @@
 """C-ECHO as SCU: asks whether a destination answers (PS3.7 9.1.5)."""
 
+from magickbox.commandset import C_ECHO_RSP
 from magickbox.destination import DicomDestination, Rejected, Result, Retry, judge
 from magickbox.errors import PeerError
 from magickbox.scu.associate import associate
-from magickbox.scu.command import C_ECHO_RSP, c_echo_request
+from magickbox.scu.command import c_echo_request
 from magickbox.scu.pdu import Context
 from magickbox.scu.upperlayer import Registry, Timeouts
 

@@ -11,12 +11,13 @@ from typing import Self
 from pydicom import config
 from pydicom.uid import UID
 
+from magickbox.commandset import C_STORE_RSP
 from magickbox.destination import DicomDestination, Rejected, Result, Retry, judge
 from magickbox.dicomheader import read_file_meta
 from magickbox.errors import PeerError, UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.associate import associate
-from magickbox.scu.command import C_STORE_RSP, c_store_request
+from magickbox.scu.command import c_store_request
 from magickbox.scu.pdu import MAX_CONTEXTS, Context
 from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
 from magickbox.sender import Item, Session
