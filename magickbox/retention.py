@@ -4,9 +4,7 @@ Only DONE jobs ever expire: those whose every delivery arrived after ``keep_done
 of after ``keep_unrouted``. What was cancelled did not arrive, so that its job stays until a person says otherwise.
 """
 
-import sqlite3
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,7 +67,7 @@ def _days(age: float) -> str:
 
 
 class Retention:
-    """Lets jobs expire while the box runs, in a thread of its own; ``also`` is done each time as well."""
+    """Lets jobs expire while the box runs: one of its chores, done every ``EVERY`` seconds."""
 
     def __init__(
         self,
@@ -78,42 +76,21 @@ class Retention:
         keep_done: float,
         keep_unrouted: float,
         note: Note,
-        also: Callable[[], None] = lambda: None,
         *,
-        every: float = EVERY,
         clock: Clock = now,
     ) -> None:
-        self._ledger, self._removal, self._note, self._also = ledger, removal, note, also
-        self._keep_done, self._keep_unrouted = keep_done, keep_unrouted
-        self._every, self._clock = every, clock
+        self._ledger, self._removal, self._note = ledger, removal, note
+        self._keep_done, self._keep_unrouted, self._clock = keep_done, keep_unrouted, clock
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
-
-    def start(self) -> None:
-        """Begin: at once, then again and again."""
-        self._thread.start()
 
     def stop(self) -> None:
-        """End when the job in hand is removed."""
+        """End ``run_once`` after the job in hand."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self.run_once()
-            if self._stopping.wait(self._every):
-                return
 
     def run_once(self) -> None:
-        """Delete what has had its time; whatever goes wrong is noted, and tried again the next time."""
-        try:
-            self._also()
-            with self._ledger.reading() as tx:
-                found = expired(tx, self._keep_done, self._keep_unrouted, self._clock())
-        except (OSError, MagickboxError, sqlite3.Error) as exc:
-            self._note("error", "retention", {"reason": exc})
-            return
+        """Delete what has had its time; a job that cannot be deleted is noted, and tried again the next time."""
+        with self._ledger.reading() as tx:
+            found = expired(tx, self._keep_done, self._keep_unrouted, self._clock())
         for each in found:
             if self._stopping.is_set():
                 return
@@ -123,7 +100,7 @@ class Retention:
         """Delete one job, if it is still DONE: a person may have asked for it to be routed anew meanwhile."""
         try:
             self._removal.delete(each.job.id, each.why, WHO, only_if=JobState.DONE)
-        except (OSError, MagickboxError, sqlite3.Error) as exc:
+        except (OSError, MagickboxError) as exc:
             self._note("error", "not-expired", {"job": each.job.id, "reason": exc})
             return
         self._note("info", "expired", {"job": each.job.id, "reason": each.why})

@@ -30,7 +30,7 @@ from magickbox.quarantine import Quarantine
 from magickbox.receive import Receive
 from magickbox.recovery import Recovery
 from magickbox.removal import Removal
-from magickbox.retention import Retention
+from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
 from magickbox.rulekeeper import RuleKeeper
 from magickbox.runner import Limits, Runner
@@ -107,13 +107,12 @@ class Box:
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
         )
-        self._housekeeping = Housekeeping(
-            [
-                Chore("ballast", 10.0, self.disk.take_ballast),
-                Chore("removals", 60.0, self._removal.carry_on_all),
-            ],
-            process_note,
+        chores = (
+            Chore("ballast", 10.0, self.disk.take_ballast),
+            Chore("removals", 60.0, self._removal.carry_on_all),
+            Chore("retention", EVERY, self._retention.run_once),
         )
+        self._housekeeping = Housekeeping(chores, process_note)
         self._recovery = Recovery(
             data,
             self.ledger,
@@ -194,7 +193,6 @@ class Box:
         self.route.start()
         self.process.start()
         self.receive.start()
-        self._retention.start()
         self._housekeeping.start()
         self._control.start()
         try:

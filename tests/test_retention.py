@@ -149,24 +149,15 @@ class Log:
 
 def test_a_running_box_deletes_and_says_so(box: TestBox) -> None:
     job, log = delivered(box), Log()
-    rounds = threading.Semaphore(0)
-    retention = Retention(
-        box.ledger, Removal(box.data, box.ledger), 0, math.inf, log.note, lambda: rounds.release(), every=0.01
-    )
-    retention.start()
-    assert log.noted.wait(5)
-    assert all(rounds.acquire(timeout=5) for _ in range(3))
-    retention.stop()
+    retention = Retention(box.ledger, Removal(box.data, box.ledger), 0, math.inf, log.note)
+    for _ in range(3):
+        retention.run_once()
     assert log.lines == [("info", "expired", job.id)]
     assert box.row(job).state is JobState.DELETED
     assert "keep_done" in box.row(job).reason
     assert not box.folder(job).path.exists()
     with box.ledger.reading() as tx:
         assert "retention" in {line.who for line in jobs.history(tx, job.id)}
-
-
-def test_stopping_what_was_never_started_is_harmless(box: TestBox) -> None:
-    Retention(box.ledger, Removal(box.data, box.ledger), 0, 0, Log().note).stop()
 
 
 def test_one_job_that_cannot_be_removed_keeps_no_other(box: TestBox) -> None:
@@ -179,16 +170,6 @@ def test_one_job_that_cannot_be_removed_keeps_no_other(box: TestBox) -> None:
     Retention(box.ledger, Removal(box.data, box.ledger, refuse), 0, 0, log.note).run_once()
     assert log.lines == [("error", "not-expired", first.id), ("info", "expired", second.id)]
     assert box.row(first).state is JobState.DELETING
-
-
-def test_trouble_before_the_first_job_is_noted(box: TestBox) -> None:
-    log = Log()
-
-    def trouble() -> None:
-        raise OSError("disk gone")
-
-    Retention(box.ledger, Removal(box.data, box.ledger), 0, 0, log.note, trouble).run_once()
-    assert log.lines == [("error", "retention", "None")]
 
 
 def test_a_job_that_is_routed_anew_meanwhile_is_not_deleted(box: TestBox) -> None:
