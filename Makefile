@@ -22,12 +22,16 @@ serve: $(VENV)/.runtime       ## a box on ./data
 	$(BIN)/magickbox serve --data ./data --processors ./processors
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check magickbox tests processors
-	$(BIN)/ruff format --check magickbox tests processors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test: lint                    ## everything that CI runs
 	$(BIN)/pytest
+
+bench: $(VENV)/.test          ## what the box itself adds to a job; docs/performance.md has results
+	$(BIN)/python bench/flow.py
+	$(BIN)/python bench/flow.py --which
 
 soak: $(VENV)/.test           ## long random kill tests
 	$(BIN)/pytest -m soak

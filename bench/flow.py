@@ -21,9 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from boxprocess import all_jobs, is_quiet, running, send, station, until
+from studies import study
+
 from magickbox.datafolder import DataFolder
 from magickbox.ledger import Ledger, jobs
-from studies import study
+from magickbox.sender import Item
 
 SETTLE = 1.0
 SCRIPT = '#!/bin/sh\ndate +%s.%N > "$2/.began"\ncp "$1"/* "$2"/\ndate +%s.%N > "$2/.ended"\n'
@@ -49,7 +51,7 @@ def _moment(path: Path) -> float:
     return float(path.read_text())
 
 
-def one_round(root: Path, items: list, port: int, times: list[float], arrived: list[float]) -> Round:
+def one_round(root: Path, items: list[Item], port: int, times: list[float], arrived: list[float]) -> Round:
     """Send a study, wait for its end, and read the clocks."""
     before = len(all_jobs(root))
     times.clear()
