@@ -6,12 +6,12 @@ Each returns a sentence for that person, and raises NotFound or ForbiddenMove wi
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from magickbox.birth import Birth
+from magickbox.births.birth import Birth
+from magickbox.births.rerun import rerun
 from magickbox.errors import DiskFull, NotFound
 from magickbox.job import Job, JobState, Move
 from magickbox.ledger import Ledger, Transaction, endings, jobs
 from magickbox.removal import Removal
-from magickbox.rerun import rerun
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from magickbox.association import same_title
-from magickbox.dropins import BadDropin, Dropins
+from magickbox.dropins.folder import BadDropin, Dropins
 from magickbox.errors import LedgerError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, jobs
 from magickbox.logs import Note
 from magickbox.processor import NO_PROCESSOR, Outcome, Processor, choose
-from magickbox.runner import Runner
+from magickbox.runs.runner import Runner
 
 PAUSE = 5.0
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from magickbox.access import Access
 from magickbox.association import Association, End
-from magickbox.associationrecord import read_instance, unreported
-from magickbox.birth import Birth
-from magickbox.birthplan import BirthPlan
+from magickbox.births.birth import Birth
+from magickbox.births.newjob import Policy, conceive
+from magickbox.births.plan import BirthPlan
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.errors import UnreadableHeader
 from magickbox.gathering import Arrival, Due, Gathering, grouping
+from magickbox.incoming.record import read_instance, unreported
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
 from magickbox.job import Job
@@ -24,7 +25,6 @@ from magickbox.jobfolder import SUPERSEDED
 from magickbox.ledger import Ledger
 from magickbox.ledger.jobs import Share
 from magickbox.logs import Note
-from magickbox.newjob import Policy, conceive
 from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from magickbox.decision import Listing, Look
-from magickbox.dicomheader import SOP_CLASS, SOP_INSTANCE, read_file_meta, scan, text_of
+from magickbox.dicom.header import SOP_CLASS, SOP_INSTANCE, read_file_meta, scan, text_of
+from magickbox.dicom.tagvalues import ABSENT, TagValues, values_in
 from magickbox.errors import UnreadableHeader
 from magickbox.tagpath import TagPath
-from magickbox.tagvalues import ABSENT, TagValues, values_in
 
 _PREFIX_AT, _PREFIX = 128, b"DICM"
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE})

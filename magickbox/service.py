@@ -7,33 +7,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magickbox.access import Access
-from magickbox.birth import Birth
+from magickbox.births.birth import Birth
+from magickbox.births.newjob import Policy
 from magickbox.config import Settings
 from magickbox.control import ControlServer
 from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.deliver import Deliver
 from magickbox.disk import Disk
-from magickbox.dropin_watch import DropinWatch
+from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.errors import ConfigError
 from magickbox.gathering import Waits
 from magickbox.housekeeping import Chore, Housekeeping
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.ledger import Ledger
 from magickbox.logs import LogFile
-from magickbox.newjob import Policy
+from magickbox.mending.recovery import Recovery
 from magickbox.operations import Operations
 from magickbox.owncalls import OwnCalls
 from magickbox.pace import Pace
 from magickbox.process import Process
 from magickbox.processor import choose
-from magickbox.quarantine import Quarantine
 from magickbox.receive import Receive
-from magickbox.recovery import Recovery
 from magickbox.removal import Removal
 from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
-from magickbox.rulekeeper import RuleKeeper
-from magickbox.runner import Limits, Runner
+from magickbox.rules.keeper import RuleKeeper
+from magickbox.runs.runner import Limits, Runner
 from magickbox.scp.server import Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.store import StoreSender

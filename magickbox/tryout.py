@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magickbox.association import Association
-from magickbox.attempt import read_said
 from magickbox.clock import now
 from magickbox.engine import Run
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.jobfolder import AttemptFolder, Info
 from magickbox.processor import Outcome, Processor, judge_run
+from magickbox.runs.attempt import read_said
 
 TIMEOUT = 3600.0
 

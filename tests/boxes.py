@@ -10,20 +10,20 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from magickbox import attempt as attempts
 from magickbox.association import Association, End
-from magickbox.associationfolder import SUCCESS, AssociationFolder, Stored
-from magickbox.birth import Birth
+from magickbox.births.birth import Birth
+from magickbox.births.newjob import Policy, conceive
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.gathering import Arrival, Due, Key
+from magickbox.incoming.folder import SUCCESS, AssociationFolder, Stored
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.job import Job, Move
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, jobs
 from magickbox.ledger.jobs import Share
-from magickbox.newjob import Policy, conceive
 from magickbox.processor import Outcome
-from magickbox.quarantine import Quarantine
+from magickbox.runs import attempt as attempts
 from magickbox.steps import Reached, unwatched
 
 MR, LITTLE = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1"

@@ -22,13 +22,13 @@ from magickbox.config import load
 from magickbox.control import ask
 from magickbox.datafolder import DataFolder
 from magickbox.destination import Delivered, DicomDestination, Retry
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
 from magickbox.job import OPEN, Job
 from magickbox.ledger import Ledger, jobs
 from magickbox.owncalls import OwnCalls
 from magickbox.pace import Pace
-from magickbox.quarantine import Quarantine
 from magickbox.scp.server import Port, Receiver
 from magickbox.scu.store import StoreSender
 from magickbox.scu.upperlayer import Timeouts

@@ -16,8 +16,8 @@ from peers import elements, wait_for
 
 from magickbox.association import End
 from magickbox.destination import DicomDestination
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.intake import RecordingIntake
-from magickbox.quarantine import Quarantine
 from magickbox.scp.connection import Port
 from magickbox.scp.server import Receiver
 from magickbox.scp.upper import Timeouts

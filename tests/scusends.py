@@ -6,8 +6,8 @@ import peers
 from peers import QUICK
 
 from magickbox.destination import DicomDestination, Result
+from magickbox.dicom.part10 import file_header
 from magickbox.owncalls import OwnCalls
-from magickbox.part10 import file_header
 from magickbox.scu.store import StoreSender, StoreSession
 from magickbox.scu.upperlayer import Timeouts
 from magickbox.sender import Item

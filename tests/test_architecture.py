@@ -18,16 +18,23 @@ ALONE = {1, 5}  # on these floors nobody knows a neighbour
 FAMILIES = {"scp", "scu", "engines"}
 STAGES = {"receive", "process", "route", "deliver"}
 # What the command line may reach below the service: what it shows, and what it does while no box runs.
-DOORS = {"scu.echo", "scu.store", "station", "control", "route", "removal", "repair", "retention", "verify"}
+DOORS = {"scu.echo", "scu.store", "station", "control", "route", "removal", "retention"} | {
+    "mending.repair",
+    "verification.verify",
+}
 NAMELESS = re.compile(r"(utils?|helpers?|common|misc|managers?|tools?)(\.py)?")
 OUTSIDE = {"tests", "processors"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
 LONGEST = 300
 
 
 def sources() -> dict[str, str]:
-    """Every module by its name without ``magickbox.``; a package by its own."""
-    paths = (path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.read_text().strip())
+    """Every module by its name without ``magickbox.``; a package by its own, if it is more than a sentence."""
+    paths = (path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or _has_code(path))
     return {_name(path): path.read_text(encoding="utf-8") for path in paths}
+
+
+def _has_code(path: Path) -> bool:
+    return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
 
 
 def _name(path: Path) -> str:
@@ -118,7 +125,7 @@ PLANTED = [
     ("scp.server", "from magickbox.scu.store import StoreSender\n", "families do not know each other"),
     ("station", "from magickbox.engines.local import LocalEngine\n", "families do not know each other"),
     ("route", "from magickbox.deliver import Deliver\n", "its neighbour"),
-    ("cli.jobs", "from magickbox.birth import Birth\n", "past the service"),
+    ("cli.jobs", "from magickbox.births.birth import Birth\n", "past the service"),
     ("config", "from processors.mip import mip\n", "not of the house"),
     ("config", "import boxes\n", "not of the house"),
     ("config", "from .disk import Disk\n", "not of the house"),

@@ -13,7 +13,9 @@ import pytest
 from boxes import LITTLE, MR, Image, Peer, TestBox, new_box
 
 from magickbox.association import Association, End
-from magickbox.associationfolder import (
+from magickbox.clock import now
+from magickbox.errors import UnreadableHeader
+from magickbox.incoming.folder import (
     CANNOT_UNDERSTAND,
     DISAGREES,
     OUT_OF_RESOURCES,
@@ -21,11 +23,9 @@ from magickbox.associationfolder import (
     AssociationFolder,
     Stored,
 )
-from magickbox.associationrecord import read_association, read_instance, remove_parts, unreported
-from magickbox.clock import now
-from magickbox.errors import UnreadableHeader
+from magickbox.incoming.quarantine import Quarantine
+from magickbox.incoming.record import read_association, read_instance, remove_parts, unreported
 from magickbox.instance import file_stem
-from magickbox.quarantine import Quarantine
 from magickbox.steps import Step
 
 A, B = Image("1.2.1"), Image("1.2.2")

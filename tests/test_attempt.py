@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from boxes import Image, TestBox, new_box
 
-from magickbox import attempt as attempts
-from magickbox.inputguard import InputGuard
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import jobs
 from magickbox.processor import Outcome
+from magickbox.runs import attempt as attempts
+from magickbox.runs.inputguard import InputGuard
 
 FILES = ("1.2.1.dcm", "1.2.2.dcm")
 SUCCESS = attempts.RunResult(0, Outcome("success"))

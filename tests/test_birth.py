@@ -11,18 +11,18 @@ import pytest
 from boxes import Image, Peer, TestBox, new_box
 
 from magickbox.association import End
-from magickbox.birthplan import plan_from_bytes
+from magickbox.births.newjob import Policy
+from magickbox.births.plan import plan_from_bytes
 from magickbox.clock import now
 from magickbox.errors import DiskFull
 from magickbox.job import JobState
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, jobs
-from magickbox.newjob import Policy
-from magickbox.ownership import where_is
 from magickbox.processor import Late
 from magickbox.removal import Removal
 from magickbox.steps import Step, unwatched
-from magickbox.verify import verify
+from magickbox.verification.ownership import where_is
+from magickbox.verification.verify import verify
 
 A, B, C = Image("1.2.1"), Image("1.2.2"), Image("1.2.3")
 A2 = replace(A, content=1)

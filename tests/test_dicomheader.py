@@ -18,8 +18,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from magickbox import forwardreader
-from magickbox.dicomheader import Identity, identify, items, read_file_meta, scan
+from magickbox.dicom import forwardreader
+from magickbox.dicom.header import Identity, identify, items, read_file_meta, scan
 from magickbox.errors import UnreadableHeader
 
 SITE = Path(pydicom.__file__).parent.parent

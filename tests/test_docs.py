@@ -16,11 +16,11 @@ from magickbox.clock import now
 from magickbox.config import SETTINGS, load
 from magickbox.datafolder import DataFolder
 from magickbox.delivery import DeliveryState
-from magickbox.dropins import read_dropins
+from magickbox.dropins.folder import read_dropins
 from magickbox.job import TABLE, JobState, Move, after
 from magickbox.jobfolder import Info
 from magickbox.ledger import Ledger, jobs
-from magickbox.rulefile import parse
+from magickbox.rules.file import parse
 from magickbox.service import Box, Places, build
 from magickbox.station import Station
 from magickbox.steps import Step
@@ -85,7 +85,7 @@ def test_every_settings_file_loads(text: str, tmp_path: Path) -> None:
 
 def test_the_events_in_the_log_examples_are_those_of_the_code() -> None:
     shown = set(re.findall(r"^\S+\+00:00 [A-Z]+ ([\w-]+)", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE))
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "magickbox").glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "magickbox").rglob("*.py"))
     assert shown - {state.lower() for state in DeliveryState} <= set(re.findall(r'"([\w-]+)"', code))
     assert len(shown) > 10
 

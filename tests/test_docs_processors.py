@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydicom.data import get_testdata_file
 
-from magickbox.dropins import read_dropins
+from magickbox.dropins.folder import read_dropins
 from magickbox.engine import Ended, Run
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.processor import judge_run, read_proc_json

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from magickbox.rulecheck import schema
-from magickbox.rulefile import RulesRefused, parse
+from magickbox.rules.check import schema
+from magickbox.rules.file import RulesRefused, parse
 
 CHAPTER = (Path(__file__).parent.parent / "docs/routing.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```json\n(.*?)^```", CHAPTER, re.MULTILINE | re.DOTALL)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from magickbox.dropin_switch import disable, enable
-from magickbox.dropin_template import new
-from magickbox.dropins import read_dropins
+from magickbox.dropins.folder import read_dropins
+from magickbox.dropins.switch import disable, enable
+from magickbox.dropins.template import new
 from magickbox.engine import Ended, Run
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.errors import ConfigError, NotFound

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from magickbox.dropin_template import new
-from magickbox.dropin_watch import MOST_WATCHED, DropinWatch
-from magickbox.dropins import Dropins
+from magickbox.dropins.folder import Dropins
+from magickbox.dropins.template import new
+from magickbox.dropins.watch import MOST_WATCHED, DropinWatch
 
 SLOW, QUICK = 60.0, 0.05  # seconds between looks: events alone, and looks alone
 
@@ -194,7 +194,7 @@ def test_what_a_listener_breaks_does_not_end_the_watch(tmp_path: Path, caplog: p
     finally:
         watch.stop()
     assert [names(dropins) for dropins in heard] == [["First"], ["First", "Second"]]
-    assert [record.levelno for record in caplog.records if record.name == "magickbox.dropin_watch"] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if record.name == "magickbox.dropins.watch"] == [logging.ERROR]
 
 
 def test_refresh_is_at_once_and_needs_no_start(tmp_path: Path, told: Told) -> None:

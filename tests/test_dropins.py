@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pyfakefs.fake_filesystem import FakeFilesystem
 from pyfakefs.helpers import reset_ids, set_uid
 
-from magickbox.dropin_files import WHOLE, digest, signature
-from magickbox.dropins import BadDropin, Dropins, read_dropins
+from magickbox.dropins.declaration import pattern_of, validator
+from magickbox.dropins.files import WHOLE, digest, signature
+from magickbox.dropins.folder import BadDropin, Dropins, read_dropins
 from magickbox.processor import Group, Late, Processor, choose
-from magickbox.processor_json import pattern_of, validator
 
 validator()  # read from the real disk before a fake one is put over it
 

@@ -7,7 +7,7 @@ import pytest
 
 from magickbox.decision import Decision, Facts, Listing, decide
 from magickbox.explanation import HIDDEN, as_text, explain, log_lines
-from magickbox.rulefile import parse
+from magickbox.rules.file import parse
 from magickbox.tagpath import TagPath, parse_tag_path
 
 TO = '"IP": "10.0.0.5", "PORT": 104, "AETitleSender": "ME"'

@@ -15,7 +15,7 @@ from studies import study
 from magickbox.datafolder import DataFolder
 from magickbox.job import JobState
 from magickbox.ledger import Ledger, jobs
-from magickbox.verify import verify, where_is
+from magickbox.verification.verify import verify, where_is
 
 MB = 1024 * 1024
 FILL = '#!/bin/sh\ncat /dev/zero > "$2/fill" 2>/dev/null\nexit 3\n'

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from magickbox.dicomheader import read_file_meta
+from magickbox.dicom.header import read_file_meta
 
 pytestmark = pytest.mark.peer
 

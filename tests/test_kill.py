@@ -20,7 +20,7 @@ from magickbox.errors import MagickboxError
 from magickbox.job import JobState
 from magickbox.ledger import Ledger
 from magickbox.steps import Step
-from magickbox.verify import verify, where_is
+from magickbox.verification.verify import verify, where_is
 
 pytestmark = pytest.mark.kill
 

@@ -9,11 +9,11 @@ import pytest
 from boxes import STUDY, Image, TestBox, new_box
 
 from magickbox.association import End
+from magickbox.births.lineage import MAX_CHAIN, already_there, loop
+from magickbox.births.newjob import Policy, unused_id
 from magickbox.clock import to_text
 from magickbox.job import Job, JobState, Move
 from magickbox.ledger import jobs
-from magickbox.lineage import MAX_CHAIN, already_there, loop
-from magickbox.newjob import Policy, unused_id
 from magickbox.processor import Late
 from magickbox.removal import Removal
 

@@ -10,19 +10,19 @@ from boxes import Image, Peer, TestBox, new_box
 
 from magickbox.access import Access
 from magickbox.association import Association, End
-from magickbox.associationfolder import AssociationFolder
-from magickbox.birth import Birth
+from magickbox.births.birth import Birth
+from magickbox.births.newjob import Policy
 from magickbox.clock import now
 from magickbox.gathering import Waits
+from magickbox.incoming.folder import AssociationFolder
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.intake import Request
 from magickbox.job import Job
-from magickbox.newjob import Policy
 from magickbox.owncalls import OwnCalls
-from magickbox.ownership import where_is
-from magickbox.quarantine import Quarantine
 from magickbox.receive import Receive
 from magickbox.steps import Step
-from magickbox.verify import verify
+from magickbox.verification.ownership import where_is
+from magickbox.verification.verify import verify
 
 A, B = Image("1.2.1"), Image("1.2.2")
 

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 from boxes import Image, TestBox, new_box
 
-from magickbox import attempt as attempts
-from magickbox.adopt import adopt
 from magickbox.association import End
+from magickbox.births.newjob import Policy
 from magickbox.clock import now
 from magickbox.errors import LedgerError, NotFound
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import remove_tree
 from magickbox.ledger import Ledger, jobs
-from magickbox.newjob import Policy
-from magickbox.ownership import where_is
+from magickbox.mending.adopt import adopt
+from magickbox.mending.repair import repair
 from magickbox.processor import Late, Outcome
 from magickbox.removal import Removal
-from magickbox.repair import repair
+from magickbox.runs import attempt as attempts
 from magickbox.steps import Step
-from magickbox.verify import verify
+from magickbox.verification.ownership import where_is
+from magickbox.verification.verify import verify
 
 A, B, C = Image("1.2.1"), Image("1.2.2"), Image("1.2.3")
 

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 from magickbox.destination import DicomDestination
 from magickbox.positionedjson import NotJson, read
 from magickbox.routing import Rule, Rules
-from magickbox.rulecheck import schema
-from magickbox.rulefile import EMPTY, LARGEST, RulesRefused, load, parse
+from magickbox.rules.check import schema
+from magickbox.rules.file import EMPTY, LARGEST, RulesRefused, load, parse
 
 ROOT = Path(__file__).parent.parent
 ENDPOINT = {"IP": "10.0.0.5", "PORT": "403", "AETitleSender": "me", "AETitleTo": "PACS"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from magickbox.rulefile import EMPTY, RulesRefused
-from magickbox.rulekeeper import RuleKeeper
+from magickbox.rules.file import EMPTY, RulesRefused
+from magickbox.rules.keeper import RuleKeeper
 
 ENTRY = '{"routing": [{"send": [{"success": {"IP": "pacs", "PORT": 1, "AETitleSender": "A", "AETitleTo": "B"}}]}]}'
 NAMED = '{"routing": [{"name": "%s", "send": []}]}'

@@ -30,10 +30,10 @@ from pynetdicom.pdu_primitives import (
 from magickbox.access import Access
 from magickbox.association import End
 from magickbox.destination import Delivered
-from magickbox.dicomheader import read_file_meta
+from magickbox.dicom.header import read_file_meta
+from magickbox.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from magickbox.intake import CALLED_NOT_RECOGNIZED, CALLING_NOT_RECOGNIZED, LIMIT_EXCEEDED, RecordingIntake, Refusal
 from magickbox.owncalls import OwnCalls
-from magickbox.part10 import IMPLEMENTATION_CLASS_UID
 from magickbox.scp.connection import MAX_PDU, IncomingConnection
 from magickbox.scu.command import c_store_request
 from magickbox.scu.echo import echo

@@ -15,8 +15,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
+from magickbox.dicom.tagvalues import values_in, values_of
 from magickbox.tagpath import TagPath, TagStep, parse_tag_path
-from magickbox.tagvalues import values_in, values_of
 
 DATA = Path(pydicom.__file__).parent / "data"
 SYNTAXES = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]

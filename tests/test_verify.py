@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from boxes import MR, Image, TestBox, new_box
 
-from magickbox.associationfolder import CANNOT_UNDERSTAND
+from magickbox.births.newjob import Policy
 from magickbox.delivery import NewDelivery, NewItem
 from magickbox.destination import DicomDestination
-from magickbox.finding import Finding
+from magickbox.incoming.folder import CANNOT_UNDERSTAND
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import remove_tree
 from magickbox.ledger import Ledger, Transaction, deliveries, jobs
-from magickbox.newjob import Policy
-from magickbox.ownership import where_is
 from magickbox.processor import Late
 from magickbox.removal import Removal
-from magickbox.verify import verify
+from magickbox.verification.finding import Finding
+from magickbox.verification.ownership import where_is
+from magickbox.verification.verify import verify
 
 A, B, C = Image("1.2.1"), Image("1.2.2"), Image("1.2.3")
 

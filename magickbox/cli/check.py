@@ -7,9 +7,9 @@ from pathlib import Path
 from magickbox.cli import places
 from magickbox.cli.output import print_json
 from magickbox.config import Settings
-from magickbox.dropins import read_dropins
+from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
-from magickbox.rulefile import RulesRefused, load
+from magickbox.rules.file import RulesRefused, load
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

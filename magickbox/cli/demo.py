@@ -17,7 +17,7 @@ from magickbox.cli.peers import items_of, send_all
 from magickbox.config import Settings
 from magickbox.datafolder import DataFolder
 from magickbox.destination import Delivered, DicomDestination
-from magickbox.dropin_template import new as new_dropin
+from magickbox.dropins.template import new as new_dropin
 from magickbox.errors import MagickboxError
 from magickbox.job import OPEN, Job
 from magickbox.jobfolder import JobFolder

@@ -13,7 +13,7 @@ from magickbox.job import HAS_FOLDER
 from magickbox.ledger import jobs
 from magickbox.route import decision_for
 from magickbox.routing import Rules
-from magickbox.rulefile import load
+from magickbox.rules.file import load
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

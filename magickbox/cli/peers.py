@@ -7,7 +7,7 @@ from pathlib import Path
 from magickbox.association import title_problem
 from magickbox.cli.output import complain, shown
 from magickbox.destination import Delivered, DicomDestination, Result, Retry
-from magickbox.dicomheader import identify, read_file_meta
+from magickbox.dicom.header import identify, read_file_meta
 from magickbox.errors import UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.echo import echo

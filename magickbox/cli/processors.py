@@ -7,9 +7,9 @@ from pathlib import Path
 
 from magickbox.cli import places
 from magickbox.cli.output import complain, print_json, print_table
-from magickbox.dropin_switch import disable, enable
-from magickbox.dropin_template import new
-from magickbox.dropins import Dropins, read_dropins
+from magickbox.dropins.folder import Dropins, read_dropins
+from magickbox.dropins.switch import disable, enable
+from magickbox.dropins.template import new
 from magickbox.errors import NotFound
 from magickbox.processor import Processor
 from magickbox.tryout import try_out

@@ -10,10 +10,10 @@ from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.errors import LedgerError, NotFound
 from magickbox.job import JobState
 from magickbox.ledger import Ledger
+from magickbox.mending.repair import repair
 from magickbox.removal import Removal
-from magickbox.repair import repair
 from magickbox.retention import expired
-from magickbox.verify import verify
+from magickbox.verification.verify import verify
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,1 @@
+"""Where processors run; each engine implements ``magickbox.engine.Engine``."""

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from magickbox import commandset as c
+from magickbox.dicom import commandset as c
 
 MAX_COMMENT = 64
 

@@ -16,10 +16,10 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, A_RELEASE
 from pynetdicom.transport import AssociationSocket
 
 from magickbox.association import Association, End
-from magickbox.associationfolder import AssociationFolder
 from magickbox.clock import now
+from magickbox.incoming.folder import AssociationFolder
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.intake import Intake, Refusal, Request
-from magickbox.quarantine import Quarantine
 from magickbox.scp.contexts import ACCEPTED, answer, roles
 from magickbox.scp.stopping import Stopping
 from magickbox.scp.store import StoreProvider

@@ -15,8 +15,8 @@ from pynetdicom import AE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.transport import AssociationServer, RequestHandler
 
+from magickbox.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from magickbox.intake import Intake
-from magickbox.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from magickbox.quiet import quiet_pynetdicom
 from magickbox.scp.connection import MAX_PDU, IncomingConnection, Port
 from magickbox.scp.stopping import Stopping

@@ -13,16 +13,7 @@ from pynetdicom.association import Association as Connection
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from magickbox.associationfolder import (
-    CANNOT_UNDERSTAND,
-    DISAGREES,
-    OUT_OF_RESOURCES,
-    SUCCESS,
-    AssociationFolder,
-    IncomingInstance,
-    Stored,
-)
-from magickbox.commandset import (
+from magickbox.dicom.commandset import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
     C_ECHO_RSP,
@@ -32,6 +23,15 @@ from magickbox.commandset import (
     BadCommand,
     Command,
     read_command,
+)
+from magickbox.incoming.folder import (
+    CANNOT_UNDERSTAND,
+    DISAGREES,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    AssociationFolder,
+    IncomingInstance,
+    Stored,
 )
 from magickbox.scp.command import as_pdus, response
 from magickbox.steps import Reached, Step

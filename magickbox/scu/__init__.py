@@ -1,0 +1,1 @@
+"""The box as SCU: associations to destinations, C-STORE and C-ECHO."""

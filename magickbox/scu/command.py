@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from magickbox import commandset as c
+from magickbox.dicom import commandset as c
 from magickbox.scu.pdu import MalformedPdu
 
 _MEDIUM = 0x0000

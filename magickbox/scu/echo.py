@@ -1,7 +1,7 @@
 """C-ECHO as SCU: asks whether a destination answers (PS3.7 9.1.5)."""
 
-from magickbox.commandset import C_ECHO_RSP
 from magickbox.destination import DicomDestination, Rejected, Result, Retry, judge
+from magickbox.dicom.commandset import C_ECHO_RSP
 from magickbox.errors import PeerError
 from magickbox.scu.associate import associate
 from magickbox.scu.command import c_echo_request

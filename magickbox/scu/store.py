@@ -11,9 +11,9 @@ from typing import Self
 from pydicom import config
 from pydicom.uid import UID
 
-from magickbox.commandset import C_STORE_RSP
 from magickbox.destination import DicomDestination, Rejected, Result, Retry, judge
-from magickbox.dicomheader import read_file_meta
+from magickbox.dicom.commandset import C_STORE_RSP
+from magickbox.dicom.header import read_file_meta
 from magickbox.errors import PeerError, UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.associate import associate

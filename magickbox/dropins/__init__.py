@@ -1,0 +1,1 @@
+"""The processors folder: read, watched, switched, and begun from a template."""

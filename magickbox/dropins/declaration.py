@@ -1,0 +1,199 @@
+"""Reading a processor.json: from text to a Processor, or to sentences that say exactly what is wrong."""
+
+import difflib
+import functools
+import json
+import os
+import re
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from magickbox.association import title_problem
+from magickbox.positionedjson import Document, NotJson, read
+from magickbox.processor import Group, Late, Processor
+from magickbox.rules.check import Problem, told
+
+FILE = "processor.json"
+LARGEST = 1024 * 1024
+SHOWN = 60
+INTERPRETER = re.compile(r"(python|perl|ruby|lua)[0-9.]*|(ba|da|k|z)?sh|Rscript|node|octave|julia")
+KINDS = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+LIMITS = {
+    "exclusiveMinimum": "more than {}",
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "minLength": "at least {} character",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} element",
+}
+
+
+class Wrong(Exception):
+    """A processor.json cannot be used; ``problems`` are sentences for a person."""
+
+    def __init__(self, *problems: str) -> None:
+        """Keep the sentences, each with its place."""
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@functools.cache
+def validator() -> Draft202012Validator:
+    """The schema of processor.json, ready to be asked."""
+    text = resources.files("magickbox").joinpath("processor.schema.json").read_text(encoding="utf-8")
+    return Draft202012Validator(json.loads(text))
+
+
+def read_processor_json(folder: Path, name: str) -> Processor:
+    """The Processor that ``folder`` declares, its ``digest`` still empty; ``name`` is used if it gives none.
+
+    Raises Wrong with every problem found, OSError if the file cannot be read.
+    """
+    document = _document(folder / FILE)
+    problems = [Problem(path, place, "this key is there twice") for path, place in document.repeated]
+    problems += [problem for error in validator().iter_errors(document.value) for problem in _of(error, document)]
+    if not problems:  # only what has the right shape can be looked at closer
+        problems = [*_command_problems(folder, document), *_title_problems(document, name)]
+    if problems:
+        raise Wrong(*(told(problem, document, FILE) for problem in sorted(problems, key=lambda each: each.offset)))
+    return _processor(folder, name, document.value)
+
+
+def pattern_of(name: str) -> str:
+    """The AE title pattern that takes exactly ``name``."""
+    return name if re.fullmatch(r"[A-Za-z0-9_ -]*", name) else re.escape(name)
+
+
+def _document(path: Path) -> Document:
+    with open(path, "rb") as file:
+        raw = file.read(LARGEST + 1)
+    if len(raw) > LARGEST:
+        raise Wrong(f"{FILE}: larger than {LARGEST} bytes")
+    if not raw.strip():
+        raise Wrong(f"{FILE}: the file is empty, expected {{ ... }}")
+    try:
+        text = raw.decode("utf-8-sig")
+        return read(text)
+    except UnicodeDecodeError as exc:
+        raise Wrong(f"{FILE}: not UTF-8 text at byte {exc.start}") from None
+    except NotJson as exc:
+        raise Wrong(told(Problem((), exc.offset, exc.said), Document(text), FILE)) from None
+
+
+def _of(error: ValidationError, document: Document) -> Iterator[Problem]:
+    path = tuple(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(cast(dict[str, Any], error.schema)["properties"])
+        for key in cast(dict[str, Any], error.instance):
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                said = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+                yield Problem((*path, key), document.keys[(*path, key)], f"unknown key, {said}")
+    elif "propertyNames" in error.absolute_schema_path:
+        here = (*path, str(error.instance))
+        yield Problem(here, document.keys[here], f"expected {_expected(error)}")
+    else:
+        found = json.dumps(error.instance, ensure_ascii=False)
+        found = found if len(found) <= SHOWN else f"{found[: SHOWN - 3]}..."
+        yield Problem(path, document.values[path], f"expected {_expected(error)}, found {found}")
+
+
+def _expected(error: ValidationError) -> str:
+    if error.validator == "type":
+        return KINDS[str(error.validator_value)]
+    if error.validator == "enum":
+        return " or ".join(json.dumps(value) for value in cast(list[str], error.validator_value))
+    if error.validator in LIMITS:
+        return LIMITS[str(error.validator)].format(error.validator_value)
+    return str(cast(dict[str, Any], error.schema)["description"]).partition(";")[0]  # each pattern has one
+
+
+def _command_problems(folder: Path, document: Document) -> Iterator[Problem]:
+    value: dict[str, Any] = document.value
+    if "image" in value:
+        both = "give either a command or an image" if "command" in value else ""
+        said = both or "containers are not supported by this version"
+        yield Problem(("image",), document.keys[("image",)], said)
+    elif "command" not in value:
+        yield Problem(("command",), document.values[()], 'missing; for example "command": ["./run.sh"]')
+    else:
+        for index in range(len(value["command"])):
+            if (problem := _element_problem(folder, index, value["command"])) is not None:
+                yield Problem(("command", index), document.values[("command", index)], problem)
+
+
+def _element_problem(folder: Path, index: int, command: list[str]) -> str | None:
+    part = command[index]
+    if not part.startswith("./"):
+        lost = f"'{part}' is looked for in the job's folder; write './{part}' for a file of this folder"
+        return lost if _was_meant_here(folder, index, command) else None
+    if os.path.normpath(part).split(os.sep)[0] == "..":
+        return f"'{part}' leaves the processor's folder"
+    path = folder / part
+    if not path.exists():
+        return f"'{part}' does not exist in the processor's folder"
+    if index == 0 and not (path.is_file() and os.access(path, os.X_OK)):
+        return f"'{part}' is not an executable file (chmod +x)"
+    return None
+
+
+def _was_meant_here(folder: Path, index: int, command: list[str]) -> bool:
+    """True for ``bin/run`` as the program, and for ``run.py`` after an interpreter if there is such a file here."""
+    part = command[index]
+    if part.startswith("/"):
+        return False
+    is_script = index == 1 and INTERPRETER.fullmatch(os.path.basename(command[0])) is not None
+    return (index == 0 and "/" in part) or (is_script and (folder / part).is_file())
+
+
+def _title_problems(document: Document, default: str) -> Iterator[Problem]:
+    value: dict[str, Any] = document.value
+    if "AETitle" not in value:
+        name = value.get("name", default)
+        if (problem := title_problem(name)) is not None:
+            path = ("name",) if "name" in value else ()
+            said = f"the name '{name}' is the AE title too: {problem}; or give AETitle"
+            yield Problem(path, document.values[path], said)
+        return
+    try:
+        re.compile(value["AETitle"], re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as exc:
+        yield Problem(("AETitle",), document.values[("AETitle",)], f"not a regular expression: {exc}")
+
+
+def _absolute(folder: Path, part: str) -> str:
+    return os.path.normpath(folder.absolute() / part) if part.startswith("./") else part
+
+
+def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
+    name = value.get("name", default)
+    timeout, settle, max_wait = (
+        float(value[key]) if key in value else None for key in ("timeout", "settle", "max_wait")
+    )
+    return Processor(
+        name=name,
+        folder=folder.absolute(),
+        command=tuple(_absolute(folder, part) for part in value["command"]),
+        called_ae=value.get("AETitle", pattern_of(name)),
+        description=value.get("description", ""),
+        version=value.get("version", ""),
+        enabled=value.get("enabled", True),
+        timeout=timeout,
+        environment=tuple(value.get("environment", {}).items()),
+        resources=tuple(value.get("resources", {}).items()),
+        group=Group(value["group"]) if "group" in value else None,
+        settle=settle,
+        max_wait=max_wait,
+        late=Late(value["late"]) if "late" in value else None,
+    )

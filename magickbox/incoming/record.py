@@ -1,0 +1,109 @@
+"""Reads what a receiver wrote: the association of a folder, its instances, and what was never reported."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from magickbox.association import Association, End
+from magickbox.clock import from_text, to_text
+from magickbox.dicom.header import identify, read_file_meta
+from magickbox.instance import Instance
+
+MEMBER = "association.json"
+PART = ".part-"
+_CHUNK = 1 << 20
+
+
+def association_to_json(association: Association) -> dict[str, Any]:
+    """An association as a JSON object; the inverse of ``association_from_json``."""
+    return {
+        "id": association.id,
+        "calling_ae": association.calling_ae,
+        "called_ae": association.called_ae,
+        "peer": association.peer,
+        "parent": association.parent,
+        "began": to_text(association.began),
+        "ended": to_text(association.ended) if association.ended else None,
+        "how": association.how,
+    }
+
+
+def association_from_json(value: dict[str, Any]) -> Association:
+    """An association from its JSON object; raises KeyError or ValueError."""
+    return Association(
+        id=value["id"],
+        calling_ae=value["calling_ae"],
+        called_ae=value["called_ae"],
+        peer=value["peer"],
+        parent=value["parent"],
+        began=from_text(value["began"]),
+        ended=from_text(value["ended"]) if value["ended"] else None,
+        how=End(value["how"]) if value["how"] else None,
+    )
+
+
+def read_association(folder: Path) -> Association:
+    """The association of a folder; raises OSError, KeyError or ValueError."""
+    try:
+        return association_from_json(json.loads((folder / MEMBER).read_bytes()))
+    except (TypeError, RecursionError) as exc:
+        raise ValueError(f"{MEMBER} is not what the box writes: {exc}") from exc
+
+
+def read_instance(path: Path) -> Instance:
+    """An instance from its file, for what was acknowledged but not reported; raises OSError or UnreadableHeader."""
+    with path.open("rb") as stream:
+        meta = read_file_meta(stream)
+        stream.seek(meta.offset)
+        identity = identify(stream, meta.transfer_syntax)
+        stream.seek(meta.offset)
+        checksum = _checksum(stream.read)
+    status = path.stat()
+    return Instance(
+        sop_class=meta.sop_class,
+        sop_instance=meta.sop_instance,
+        study=identity.study,
+        series=identity.series,
+        modality=identity.modality,
+        transfer_syntax=meta.transfer_syntax,
+        size=status.st_size,
+        checksum=checksum,
+        file=path.name,
+        arrived=status.st_mtime_ns,
+    )
+
+
+def _checksum(read: Callable[[int], bytes]) -> str:
+    digest = xxhash.xxh3_128()
+    while chunk := read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def unreported(folder: Path, known: frozenset[str]) -> list[Path]:
+    """The instances in an association folder whose file names are not known, oldest first."""
+    names = [n for n in os.listdir(folder) if n.endswith(".dcm") and not n.startswith(".") and n not in known]
+    return sorted((folder / n for n in names), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def remove_parts(folder: Path) -> int:
+    """Remove what was being received when the box was killed (step 17); return how many parts there were."""
+    parts = [folder / n for n in os.listdir(folder) if n.startswith(PART) or n.endswith(".tmp")]
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return len(parts)
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """True if two files have the same bytes; the file meta is ours and follows from the UIDs and transfer syntax."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as left, other.open("rb") as right:
+        while chunk := left.read(_CHUNK):
+            if chunk != right.read(_CHUNK):
+                return False
+    return True

@@ -1,0 +1,1 @@
+"""What is done after a kill, or when the ledger is gone: resumed from what is on disk, nothing is sent."""
