@@ -80,7 +80,8 @@ def serve(options: dict[str, object]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     box.start()
     print(box.receiver.address[1], flush=True)
-    stop.wait()
+    while not stop.wait(0.1):  # see cli/serve.py
+        pass
     box.stop()
 
 

@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
         raise
     for line in introduction(box):
         print(line, flush=True)
-    stopped.wait()
+    # A signal that the system gave to another thread does not wake this one, and only this one runs its handler.
+    while not stopped.wait(0.5):
+        pass
     print("stopping: no new associations, what is open goes on at the next start", flush=True)
     box.stop()
     print("stopped", flush=True)
