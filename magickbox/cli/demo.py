@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import time
 from importlib import resources
 from pathlib import Path
@@ -107,7 +108,8 @@ def _round(root: Path, processors: Path, called: list[str], items: list[Item], s
 
 
 def _tell(number: int, what: str, more: str, where: object = "") -> None:
-    print(f"{number}. {what}: {more}" + (f"\n   look at {where}" if where else ""), flush=True)
+    place = _near(where) if isinstance(where, Path) else where
+    print(f"{number}. {what}: {more}" + (f"\n   look at {place}" if where else ""), flush=True)
 
 
 def _send(box: Box, called: str, items: list[Item]) -> bool:
@@ -138,19 +140,35 @@ def _tell_jobs(box: Box, data: DataFolder, done: list[Job]) -> None:
         _tell(3, "a job was born", f"{job.id} with {job.instances} instances at {moment(job.born)}", folder.input)
         results = sum(1 for path in folder.output.rglob("*") if path.is_file())
         said = f"outcome '{job.outcome}' {job.message}".strip()
-        _tell(4, f"processor {job.processor} has worked on it", f"{said}; {results} results", folder.output)
+        _tell(4, f"processor {job.processor} has worked on it", f"{said}; {_count(results, 'result')}", folder.output)
         with box.ledger.reading() as tx:
             sent = deliveries.listing(tx, job.id)
         for delivery in sent:
-            told = f"{delivery.instances} instances to {delivery.destination}: {delivery.state}"
+            told = f"{_count(delivery.instances, 'instance')} to {delivery.destination}: {delivery.state}"
             _tell(5, f"rule '{delivery.rule}' applied", told, data.logs / "routing.log")
         print(f"   the job is {job.state}: {job.reason}")
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _command() -> str:
+    """How the person who reads this can call the program: by its name only if that is found."""
+    return "magickbox" if shutil.which("magickbox") else str(_near(Path(sys.argv[0])))
+
+
+def _near(path: Path) -> Path:
+    """A path as short as it can be from here."""
+    here = Path.cwd()
+    return path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path
+
+
 def _verdict(data: DataFolder, done: list[Job], station: Station) -> int:
     _tell(6, "STATION has received", f"{len(station.received)} instances", data.root / "station")
-    print(f"\nWhy did it go there?   magickbox explain {done[0].id} --data {data.root}")
-    print(f"What happened when?    magickbox jobs show {done[0].id} --data {data.root}")
+    command, where = _command(), _near(data.root)
+    print(f"\nWhy did it go there?   {command} explain {done[0].id} --data {where}")
+    print(f"What happened when?    {command} jobs show {done[0].id} --data {where}")
     if not station.received or any(job.state != "DONE" for job in done):
         return complain("something did not arrive; the logs say why")
     print("\nThe whole round worked.")
