@@ -16,10 +16,10 @@ from pathlib import Path
 from magickbox.cli.output import complain, moment
 from magickbox.cli.peers import items_of, send_all
 from magickbox.config import Settings
-from magickbox.datafolder import DataFolder
+from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.destination import Delivered, DicomDestination
 from magickbox.dropins.template import new as new_dropin
-from magickbox.errors import MagickboxError
+from magickbox.errors import DataFolderError, MagickboxError
 from magickbox.job import OPEN, Job
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import deliveries, jobs
@@ -28,6 +28,7 @@ from magickbox.service import Box, Places, build
 from magickbox.station import Station
 
 FOLDER = "demo-data"
+MARK = ".magickbox-demo"
 TEMPLATE = "DERIVE"
 PATIENCE = 120.0
 # A real CT study, two series of a heart, made small for pydicom's own tests; it comes with pydicom, so no network.
@@ -37,7 +38,7 @@ STUDY = ("dicomdirtests", "98892001", ("CT2N", "CT5N"))
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Describe the command."""
     parser = commands.add_parser("demo", help="a whole round on this machine: send, process, route, receive")
-    parser.add_argument("--data", metavar="DIR", default=FOLDER, help=f"made anew for the demonstration [{FOLDER}]")
+    parser.add_argument("--data", metavar="DIR", default=FOLDER, help=f"a folder that it makes [{FOLDER}]")
     parser.add_argument("--study", metavar="DIR", type=Path, help="a study of your own")
     parser.add_argument("--processors", metavar="DIR", default="processors", help="drop-ins [./processors]")
     parser.set_defaults(run=run)
@@ -46,19 +47,53 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def run(args: argparse.Namespace) -> int:
     """The whole round; exit code 0 only if every result arrived."""
     root = Path(args.data).absolute()
-    if root.exists() and not (root / "state").is_dir() and any(root.iterdir()):
-        return complain(f"{root} is not a data folder of magickbox; name another one with --data")
-    shutil.rmtree(root, ignore_errors=True)
-    processors, called = _processors(Path(args.processors).absolute(), root)
+    if args.study and args.study.resolve().is_relative_to(root.resolve()):
+        return complain(f"{args.study} is in the folder that the demonstration makes anew; nothing was touched")
     items, _ = items_of([args.study] if args.study else _study())
     if not items:
         return complain(f"no DICOM files below {args.study}")
+    clear(root)
+    processors, called = _processors(Path(args.processors).absolute(), root)
     station = Station(root / "station", "STATION")
     port = station.start()
     try:
         return _round(root, processors, called, items, station, port)
     finally:
         station.stop()
+
+
+def clear(root: Path) -> None:
+    """Make an empty folder that is marked as a demonstration's; only one with that mark is ever emptied.
+
+    Raises DataFolderError, with nothing touched, for any other folder that holds something, and for one in use.
+    """
+    data = DataFolder(root)
+    if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
+        if not _is_plain_file(root / MARK):
+            raise DataFolderError(
+                f"{root} was not made by a demonstration, so that it is not touched; the demonstration needs a folder"
+                " that does not exist yet (it makes one)"
+            )
+        if data.state.is_dir():
+            with BoxLock(data):
+                _empty(root)
+        else:
+            _empty(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARK).write_text("Made by magickbox demo, which deletes all that is in this folder when it runs again.\n")
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _empty(root: Path) -> None:
+    """Remove what is in a folder; its mark goes last, so that what was cut short can be done again."""
+    for entry in sorted(root.iterdir(), key=lambda entry: entry.name == MARK):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _study() -> list[Path]:
