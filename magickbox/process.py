@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from magickbox.association import same_title
 from magickbox.dropins.folder import BadDropin, Dropins
-from magickbox.errors import LedgerError
+from magickbox.errors import MagickboxError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, jobs
@@ -16,6 +17,7 @@ from magickbox.processor import NO_PROCESSOR, Outcome, Processor, choose
 from magickbox.runs.runner import Runner
 
 PAUSE = 5.0
+NOTED_EVERY = 60.0
 
 
 class Process:
@@ -40,6 +42,7 @@ class Process:
         self._running: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
         self._once_good: dict[Path, Processor] = {}
+        self._next_note = 0.0
         self._thread = threading.Thread(target=self._dispatch, name="process", daemon=True)
 
     def start(self) -> None:
@@ -54,31 +57,36 @@ class Process:
         """End what runs; its jobs are READY again. What is not over after ``patience`` seconds is left to a restart."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         deadline = time.monotonic() + patience
         while (running := dict(self._running)) and time.monotonic() < deadline:
             # A run that was only about to start when it was told to stop is told again.
             for job in running:
-                self._runner.stop(job, "the box stops")
+                with suppress(MagickboxError):  # the ledger does not say which run it is: asked again
+                    self._runner.stop(job, "the box stops")
             for thread in running.values():
                 thread.join(0.2)
 
     def _dispatch(self) -> None:
+        """The worker boundary: whatever a round meets, there is another one; trouble is noted once a minute."""
         while not self._stopping.is_set():
             self._wake.wait(timeout=1.0)
             self._wake.clear()
-            self._remember(self._dropins())
-            for job in self._ready():
-                if not self._stopping.is_set() and self._is_due(job):
-                    self._take_safely(job)
+            try:
+                self._look_round()
+            except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
+                if self._next_note <= time.monotonic():
+                    self._next_note = time.monotonic() + NOTED_EVERY
+                    self._note("error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)})
 
-    def _ready(self) -> list[Job]:
-        try:
-            with self._ledger.reading() as tx:
-                return jobs.in_state(tx, JobState.READY)
-        except LedgerError as exc:
-            self._note("error", "waits", {"reason": exc})
-            return []
+    def _look_round(self) -> None:
+        self._remember(self._dropins())
+        with self._ledger.reading() as tx:
+            ready = jobs.in_state(tx, JobState.READY)
+        for job in ready:
+            if not self._stopping.is_set() and self._is_due(job):
+                self._take_safely(job)
 
     def _is_due(self, job: Job) -> bool:
         return job.id not in self._running and self._not_before.get(job.id, 0.0) <= time.monotonic()
@@ -108,9 +116,17 @@ class Process:
         elif not self._has_room():
             self._wait(job, "the disk is below its free-space mark (min_free)")
         elif len(self._running) < self._slots:
-            thread = threading.Thread(target=self._work, args=(job, processor), name=f"run {job.id}", daemon=True)
-            self._running[job.id] = thread
+            self._give(job, processor)
+
+    def _give(self, job: Job, processor: Processor) -> None:
+        """Start the thread of one run; raises RuntimeError, after which its slot is free again."""
+        thread = threading.Thread(target=self._work, args=(job, processor), name=f"run {job.id}", daemon=True)
+        self._running[job.id] = thread
+        try:
             thread.start()
+        except BaseException:
+            self._running.pop(job.id, None)
+            raise
 
     def _would_serve(self, bad: BadDropin, called_ae: str) -> bool:
         """True if a bad drop-in has the name of the called AE, or served it when it was good."""
@@ -134,10 +150,13 @@ class Process:
         self._on_processed()
 
     def _work(self, job: Job, processor: Processor) -> None:
-        """One run, in its own thread."""
+        """One run, in its own thread. The worker boundary: what it could not write down, a restart finds."""
         try:
             if not self._runner.run(job, processor, stopping=self._stopping.is_set):
                 self._not_before[job.id] = time.monotonic() + PAUSE
+        except Exception as exc:  # noqa: BLE001  # worker boundary: a run's thread does not die unheard
+            self._not_before[job.id] = time.monotonic() + PAUSE
+            self._note("error", "stumbled", {"job": job.id, "reason": repr(exc)})
         finally:
             self._running.pop(job.id, None)
             self._wake.set()

@@ -19,6 +19,7 @@ from magickbox.selection import look_below
 from magickbox.steps import Reached, Step, unwatched
 
 PAUSE = 5.0
+NOTED_EVERY = 60.0
 _NO_RULE = "the outcome is failed and no rule took it"
 
 
@@ -44,6 +45,7 @@ class Route:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._not_before: dict[str, float] = {}
+        self._next_note = 0.0
         self._thread = threading.Thread(target=self._run, name="route", daemon=True)
 
     def start(self) -> None:
@@ -58,21 +60,27 @@ class Route:
         """Finish the decision in hand."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
+        """The worker boundary: whatever a round meets, there is another one; trouble is noted once a minute."""
         while not self._stopping.is_set():
             self._wake.wait(timeout=1.0)
             self._wake.clear()
             try:
-                with self._ledger.reading() as tx:
-                    processed = jobs.in_state(tx, JobState.PROCESSED)
-            except MagickboxError as exc:
-                self._note("error", "waits", {"reason": exc})
-                continue
-            for job in processed:
-                if not self._stopping.is_set() and self._not_before.get(job.id, 0.0) <= time.monotonic():
-                    self._take(job)
+                self._look_round()
+            except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
+                if self._next_note <= time.monotonic():
+                    self._next_note = time.monotonic() + NOTED_EVERY
+                    self._note("error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)})
+
+    def _look_round(self) -> None:
+        with self._ledger.reading() as tx:
+            processed = jobs.in_state(tx, JobState.PROCESSED)
+        for job in processed:
+            if not self._stopping.is_set() and self._not_before.get(job.id, 0.0) <= time.monotonic():
+                self._take(job)
 
     def _take(self, job: Job) -> None:
         """The worker boundary: a job that cannot be decided waits, and says why."""

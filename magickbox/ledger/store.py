@@ -11,6 +11,7 @@ from magickbox.errors import DiskFull, LedgerError
 
 Transaction = sqlite3.Connection
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_OUR_FAULT = (sqlite3.IntegrityError, sqlite3.ProgrammingError)
 
 
 def _migrations() -> list[tuple[int, str]]:
@@ -89,9 +90,12 @@ class Ledger:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except sqlite3.OperationalError as exc:
+            except _OUR_FAULT:
                 self._undo()
-                if (exc.sqlite_errorcode & 0xFF) in _FULL:
+                raise
+            except sqlite3.DatabaseError as exc:
+                self._undo()
+                if (getattr(exc, "sqlite_errorcode", 0) & 0xFF) in _FULL:
                     self._when_full()
                     raise DiskFull(f"the ledger cannot write: {exc}") from exc
                 raise LedgerError(f"the ledger cannot be written: {exc}") from exc
@@ -101,7 +105,7 @@ class Ledger:
 
     def _undo(self) -> None:
         if self._connection.in_transaction:
-            with suppress(sqlite3.OperationalError):
+            with suppress(sqlite3.DatabaseError):
                 self._connection.execute("ROLLBACK")
 
     @contextmanager
@@ -114,7 +118,9 @@ class Ledger:
             try:
                 self._connection.execute("BEGIN")
                 yield self._connection
-            except sqlite3.OperationalError as exc:
+            except _OUR_FAULT:
+                raise
+            except sqlite3.DatabaseError as exc:
                 raise LedgerError(f"the ledger cannot be read: {exc}") from exc
             finally:
                 self._undo()

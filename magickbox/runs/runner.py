@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from magickbox.clock import now, to_text
 from magickbox.engine import Ended, Engine, Run
-from magickbox.errors import DiskFull, ForbiddenMove
+from magickbox.errors import DiskFull, ForbiddenMove, LedgerError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import AttemptFolder, JobFolder
 from magickbox.ledger import Ledger, Transaction, jobs
@@ -18,7 +19,10 @@ from magickbox.runs.inputguard import InputGuard
 from magickbox.steps import Reached, Step, unwatched
 
 MAX_INTERRUPTED = 3
-FULL_PAUSE = 1.0
+REFUSED_PAUSE = 1.0
+NOTED_EVERY = 60.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Runner:
             return True  # held or deleted by a person just before it could start
         except DiskFull as exc:
             self._interrupt(job.id, f"the disk is full: {exc}", counts=False)
+        except LedgerError as exc:
+            self._interrupt(job.id, str(exc), counts=False)
         except OSError as exc:
             self._interrupt(job.id, f"trouble on the box's side: {exc}", counts=not attempts.is_disk_full(exc))
         except Exception as exc:  # noqa: BLE001  # worker boundary: one bad run must not end the stage
@@ -120,7 +126,7 @@ class Runner:
         """Step 11: what the run came to, durable; True unless it says nothing."""
         changed = guard.changed()
         if changed is not None:
-            self._hold_changed(under_way, changed)
+            self._surely(under_way.job, lambda: self._hold_changed(under_way, changed))
         elif ended.interrupted is not None:
             self._interrupt(under_way.job, ended.interrupted, counts=not stopping)
             return False
@@ -135,7 +141,7 @@ class Runner:
             result = attempts.RunResult(ended.exit_code, outcome)
             attempts.write_result(under_way.attempt, result)
             self._reached(Step.RUN_RESULT)
-            self.finish(under_way.job, under_way.folder, under_way.n, result)
+            self._surely(under_way.job, lambda: self.finish(under_way.job, under_way.folder, under_way.n, result))
         return True
 
     def finish(self, job: str, folder: JobFolder, n: int, result: attempts.RunResult) -> None:
@@ -168,14 +174,27 @@ class Runner:
 
     def _interrupt(self, job: str, why: str, counts: bool) -> None:
         """A run that says nothing: the job is READY again, and HELD the third time in a row."""
+
+        def write() -> Job:
+            with self._ledger.transaction() as tx:
+                return interrupt(tx, job, why, counts)
+
+        moved = self._surely(job, write)
+        self._note("warning", "interrupted", {"job": job, "state": moved.state, "reason": why})
+
+    def _surely(self, job: str, write: Callable[[], T]) -> T:
+        """Write what must not be lost: again and again while ledger or disk refuse, which is noted each minute."""
+        next_note = 0.0
         while True:
             try:
-                with self._ledger.transaction() as tx:
-                    moved = interrupt(tx, job, why, counts)
-                break
-            except DiskFull:
-                time.sleep(FULL_PAUSE)
-        self._note("warning", "interrupted", {"job": job, "state": moved.state, "reason": why})
+                return write()
+            except (LedgerError, DiskFull, OSError) as exc:
+                if isinstance(exc, OSError) and not attempts.is_disk_full(exc):
+                    raise
+                if next_note <= time.monotonic():
+                    next_note = time.monotonic() + NOTED_EVERY
+                    self._note("error", "waits", {"job": job, "reason": exc})
+            time.sleep(REFUSED_PAUSE)
 
 
 def interrupt(tx: Transaction, job: str, why: str, counts: bool) -> Job:
