@@ -193,6 +193,20 @@ def test_a_command_without_a_usable_uid(box: TestBox, peer: Peer, uid: str) -> N
     assert quarantined(box)[0].endswith(A.dataset())
 
 
+@pytest.mark.parametrize(("sop_class", "uid"), [("1.2.\udcff", "1.2.1"), ("1.2.é", "1.2.1"), (MR, "1.2.\udcff")])
+def test_uids_with_bytes_that_are_no_text_go_into_quarantine(
+    box: TestBox, peer: Peer, sop_class: str, uid: str
+) -> None:
+    incoming = peer.folder.begin(sop_class, uid, LITTLE)
+    incoming.write(A.dataset())
+    stored = incoming.commit()
+    assert stored.status == CANNOT_UNDERSTAND
+    stored.why.encode("ascii")
+    [reason] = box.data.quarantine.glob("*.reason")
+    assert "UID has bytes that are no" in reason.read_text("utf-8")
+    assert len(list(box.data.quarantine.glob("*.dcm"))) == 1
+
+
 def test_uids_that_are_too_long_are_not_taken(box: TestBox, peer: Peer) -> None:
     stored = peer.store(replace(A, study="1." + "2" * 300))
     assert (stored.status, "Study Instance UID has 302" in stored.why) == (CANNOT_UNDERSTAND, True)

@@ -20,10 +20,9 @@ from magickbox.durable import fsync_folder, write_atomic
 from magickbox.errors import UnreadableHeader
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import MEMBER, PART, association_to_json, same_content
+from magickbox.incoming.usable import MAX_UID, class_problem, disagreement, missing, uid_problem
 from magickbox.instance import Instance, file_stem
 from magickbox.steps import Reached, Step, unwatched
-
-MAX_UID = 256
 
 SUCCESS, OUT_OF_RESOURCES, DISAGREES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
@@ -57,6 +56,7 @@ class AssociationFolder:
         self._count = 0
         self._made = False
         self._last_time = 0
+        self._given: set[str] = set()
 
     def begin(self, sop_class: str, sop_instance: str, transfer_syntax: str) -> "IncomingInstance":
         """A file for the dataset that now comes; whatever goes wrong is told by its ``commit``."""
@@ -95,18 +95,18 @@ class AssociationFolder:
 
     def settle_part(self, part: Path, incoming: "IncomingInstance") -> Stored:
         """Steps 2 to 4 for a dataset that is complete in ``part``."""
-        why = uid_problem(incoming.sop_instance)
+        why = uid_problem(incoming.sop_instance) or class_problem(incoming.sop_class)
         if why:
             return self._set_aside(part, incoming, why)
         try:
             identity = incoming.identify(part)
         except UnreadableHeader as exc:
             return self._set_aside(part, incoming, f"the header cannot be read: {exc}")
-        disagreement = _disagreement(incoming, identity)
-        if disagreement:
+        why = disagreement(incoming.sop_class, incoming.sop_instance, identity)
+        if why:
             part.unlink()
-            return Stored(DISAGREES, disagreement)
-        why = _missing(identity)
+            return Stored(DISAGREES, why)
+        why = missing(identity)
         if why:
             return self._set_aside(part, incoming, why)
         return self._keep(part, incoming, identity)
@@ -135,24 +135,30 @@ class AssociationFolder:
         return self._last_time
 
     def _name(self, part: Path, sop_instance: str, arrived: int) -> str:
-        """Step 3: give the part its name, never replacing; the same bytes again are kept once."""
+        """Step 3: give the part its name, never replacing; the same bytes again are kept once.
+
+        A name is never given twice, not even when its file has become part of a job: a birth that is carried on moves
+        by name, and must not meet another instance under it.
+        """
         stem, n = file_stem(sop_instance), 0
-        while True:
-            name = f"{stem}.{n}.dcm" if n else f"{stem}.dcm"
-            target = self.path / name
-            if not target.exists():
-                os.rename(part, target)
-                return name
-            try:
-                same = same_content(part, target)
-                if same:
-                    os.utime(target, ns=(arrived, arrived))
-            except FileNotFoundError:
-                continue  # it has just become part of a job: its name is free
-            if same:
+        while (name := f"{stem}.{n}.dcm" if n else f"{stem}.dcm") in self._given:
+            if self._is_there(part, self.path / name, arrived):
                 part.unlink()
                 return name
             n += 1
+        os.rename(part, self.path / name)
+        self._given.add(name)
+        return name
+
+    def _is_there(self, part: Path, target: Path, arrived: int) -> bool:
+        """True if the bytes of ``part`` lie under a name already; it counts as having arrived now."""
+        try:
+            if not same_content(part, target):
+                return False
+            os.utime(target, ns=(arrived, arrived))
+        except FileNotFoundError:
+            return False  # it has become part of a job
+        return True
 
 
 class IncomingInstance:
@@ -254,35 +260,6 @@ class IncomingInstance:
             file=name,
             arrived=arrived,
         )
-
-
-def uid_problem(uid: str) -> str | None:
-    """Why a SOP Instance UID of a command is of no use at all, or None; odd ones are taken and named by a hash."""
-    if not uid:
-        return "the command has no SOP Instance UID"
-    if len(uid) > MAX_UID:
-        return f"the command's SOP Instance UID has {len(uid)} characters"
-    return None
-
-
-def _missing(identity: Identity) -> str | None:
-    if not identity.study:
-        return "the dataset has no Study Instance UID"
-    if not identity.sop_instance:
-        return "the dataset has no SOP Instance UID"
-    for name, uid in (("Study", identity.study), ("Series", identity.series)):
-        if len(uid) > MAX_UID:
-            return f"the dataset's {name} Instance UID has {len(uid)} characters"
-    return None
-
-
-def _disagreement(incoming: IncomingInstance, identity: Identity) -> str | None:
-    """PS3.4 B.2.3, 0xA9xx: the dataset is not of the SOP class, or not the instance, that the command names."""
-    if identity.sop_class and identity.sop_class != incoming.sop_class:
-        return f"the command says SOP class {incoming.sop_class}, the dataset {identity.sop_class}"
-    if identity.sop_instance and identity.sop_instance != incoming.sop_instance:
-        return f"the command says SOP instance {incoming.sop_instance}, the dataset {identity.sop_instance}"
-    return None
 
 
 def _write_member(folder: Path, association: Association) -> None:

@@ -37,4 +37,4 @@ def _reason(association: Association, sop_instance: str, why: str, moment: str) 
         f"SOP Instance UID of the command: {sop_instance}",
         "answered: 0xC000",
     )
-    return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
