@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -79,31 +80,41 @@ class DataFolder:
 
 
 class BoxLock:
-    """The lock that makes one box alone use a data folder: an flock on ``state/lock``, gone with the process."""
+    """The lock that makes one box alone use a data folder: an flock on ``state/``, gone with the process.
+
+    The folder itself is locked, so that nobody lifts the lock by removing a file; ``state/lock`` names the process.
+    """
 
     def __init__(self, data: DataFolder) -> None:
+        self._folder = data.state
         self._path = data.state / "lock"
         self._fd: int | None = None
 
     def acquire(self) -> None:
         """Take the lock; raises AlreadyRunning, naming the process that has it."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
             raise AlreadyRunning(
-                f"another box (process {holder}) is running on {self._path.parent.parent}; stop it first"
+                f"another box (process {self._holder()}) is running on {self._folder.parent}; stop it first"
             ) from exc
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
+        with suppress(OSError):
+            self._path.write_text(f"{os.getpid()}\n", "ascii")
+
+    def _holder(self) -> str:
+        try:
+            return self._path.read_text("ascii").strip() or "unknown"
+        except (OSError, ValueError):
+            return "unknown"
 
     def release(self) -> None:
         """Give the lock back; harmless if it is not held."""
         if self._fd is not None:
-            os.ftruncate(self._fd, 0)
+            with suppress(OSError):
+                self._path.write_text("", "ascii")
             os.close(self._fd)
             self._fd = None
 

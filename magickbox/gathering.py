@@ -34,10 +34,19 @@ class Key:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An instance and the association that brought it."""
+    """An instance and the association that brought it.
+
+    ``order`` tells which of two was acknowledged later, whatever the clock did; without one the file's time does.
+    """
 
     association: str
     instance: Instance
+    order: int = 0
+
+    @property
+    def place(self) -> int:
+        """What to sort by."""
+        return self.order or self.instance.arrived
 
 
 @dataclass

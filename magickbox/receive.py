@@ -29,6 +29,7 @@ from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
 
 RETRY = 2.0
+OUT_OF_RESOURCES = 0xA700
 MOST_TOLD = 100
 
 
@@ -70,6 +71,9 @@ class Receive:
         self._counts: dict[str, int] = {}
         self._known: dict[str, Association] = {}
         self._unborn: list[str] = []
+        self._again: list[_Stored | _Ended] = []
+        self._put_off: dict[str, int] = {}
+        self._order = 0
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._stopping = threading.Event()
 
@@ -107,6 +111,9 @@ class Receive:
 
     def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
         """An instance was answered with a failure (``intake.Intake``)."""
+        if status & 0xFF00 == OUT_OF_RESOURCES:
+            with self._lock:
+                self._put_off[association.id] = self._put_off.get(association.id, 0) + 1
         facts = {"association": association.id, "instance": sop_instance, "status": f"0x{status:04X}", "reason": why}
         self._note("warning", "refused", facts)
 
@@ -131,7 +138,7 @@ class Receive:
     def recover(self, association: Association) -> None:
         """Gather what an association folder of an earlier run of the box holds; before ``start`` (step 20)."""
         ended = replace(association, ended=association.ended or now(), how=association.how or End.STOPPED)
-        self._end(_Ended(ended, End.STOPPED))
+        self._take(_Ended(ended, End.STOPPED))
 
     def open_associations(self) -> list[Association]:
         """The associations that are open now."""
@@ -142,7 +149,7 @@ class Receive:
         while not self._stopping.is_set():
             due = self._gathering.next_due()
             timeout = None if due is None else max(0.0, due - time.monotonic())
-            if self._unborn:
+            if self._unborn or self._again:
                 timeout = min(RETRY, timeout) if timeout is not None else RETRY
             self._take_events(timeout)
             for job in list(self._unborn):
@@ -156,22 +163,35 @@ class Receive:
     def _take_events(self, timeout: float | None) -> None:
         """Wait for one event, at most until the next job is due, then take all that have come."""
         try:
-            event = self._events.get(timeout=timeout)
+            self._take(self._events.get(timeout=timeout))
             while True:
-                if isinstance(event, _Stored):
-                    self._gather(event.association, event.instance)
-                elif isinstance(event, _Ended):
-                    self._end(event)
-                event = self._events.get_nowait()
+                self._take(self._events.get_nowait())
         except queue.Empty:
-            return
+            pass
+        again, self._again = self._again, []
+        for event in again:
+            self._take(event)
+
+    def _take(self, event: _Stored | _Ended | None) -> None:
+        """The worker boundary: an event that meets trouble is taken again, and stops no other."""
+        try:
+            if isinstance(event, _Stored):
+                self._gather(event.association, event.instance)
+            elif isinstance(event, _Ended):
+                self._end(event)
+        except Exception as exc:  # noqa: BLE001  # worker boundary: what was acknowledged must not be forgotten
+            assert event is not None
+            self._again.append(event)
+            self._note("error", "intake-waits", {"association": event.association.id, "reason": repr(exc)})
 
     def _gather(self, association: Association, instance: Instance) -> None:
         policy = self._policy(association.called_ae)
         key = grouping(association, instance.study, policy.group is Group.ASSOCIATION)
         self._known[association.id] = association
         self._counts[association.id] = self._counts.get(association.id, 0) + 1
-        self._gathering.stored(key, policy.waits, Arrival(association.id, instance), time.monotonic())
+        self._order = max(self._order + 1, instance.arrived)
+        arrival = Arrival(association.id, instance, self._order)
+        self._gathering.stored(key, policy.waits, arrival, time.monotonic())
 
     def _end(self, event: _Ended) -> None:
         """Rescan the folder for what was acknowledged and not reported, then let the studies go."""
@@ -183,16 +203,20 @@ class Receive:
                 self._gather_found(association, path)
         if association.id in self._known:
             self._known[association.id] = association
-        self._gathering.ended(association.id, event.how, time.monotonic())
+        with self._lock:
+            put_off = self._put_off.pop(association.id, 0)
+        # Instances that were refused for now will come again, as after an abort.
+        self._gathering.ended(association.id, End.ABORTED if put_off else event.how, time.monotonic())
         if not self._gathering.files_of(association.id):
             self._birth.sweep(association.id, known_ended=True)
         facts = {"association": association.id, "how": event.how, "instances": self._counts.pop(association.id, 0)}
-        self._note("info" if event.how is End.RELEASED else "warning", "ended", facts)
+        level = "info" if event.how is End.RELEASED and not put_off else "warning"
+        self._note(level, "ended", {**facts, "put-off": put_off} if put_off else facts)
 
     def _gather_found(self, association: Association, path: Path) -> None:
         try:
             instance = read_instance(path)
-        except (OSError, UnreadableHeader) as exc:
+        except UnreadableHeader as exc:
             facts = {"association": association.id, "file": path.name, "reason": exc}
             self._note("error", "unreadable", facts)
             return

@@ -35,6 +35,7 @@ class Stage:
     receive: Receive
     born: list[Job]
     events: list[str]
+    troubles: list[Exception]
 
     def opened(self) -> tuple[Association, Peer]:
         """A peer opens an association."""
@@ -65,7 +66,12 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     box = new_box(tmp_path)
-    born, events = list[Job](), list[str]()
+    born, events, troubles = list[Job](), list[str](), list[Exception]()
+
+    def policy(_title: str) -> Policy:
+        if troubles:
+            raise troubles.pop()
+        return Policy(Waits(settle=0.05, settle_open=0.05, settle_after_abort=0.2))
 
     def note(_level: str, event: str, facts: Mapping[str, object]) -> None:
         events.append(event)
@@ -74,7 +80,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         box.data,
         box.ledger,
         Birth(box.data, box.ledger, lambda step: box.reached(step)),
-        lambda _title: Policy(Waits(settle=0.05, settle_open=0.05, settle_after_abort=0.2)),
+        policy,
         Access(200, None, None),
         lambda: True,
         OwnCalls(),
@@ -82,7 +88,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         note,
     )
     receive.start()
-    yield Stage(box, receive, born, events)
+    yield Stage(box, receive, born, events, troubles)
     receive.stop()
     box.ledger.close()
 
@@ -174,3 +180,38 @@ def test_what_was_acknowledged_and_not_reported_is_found_at_the_end(stage: Stage
     stage.wait_for(1)
     assert (stage.born[0].instances, stage.born[0].aborted) == (2, True)
     assert is_swept(stage)
+
+
+def test_an_event_that_meets_trouble_is_taken_again(stage: Stage) -> None:
+    """Out of file handles for a moment: what was acknowledged must still become a job."""
+    _, peer = stage.opened()
+    stage.troubles += [OSError(24, "Too many open files"), ValueError("planted")]
+    stage.store(peer, A)
+    stage.store(peer, B)
+    stage.end(peer)
+    until = time.monotonic() + 10
+    while sum(job.instances for job in stage.born) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert sum(job.instances for job in stage.born) == 2
+    assert stage.events.count("intake-waits") >= 2
+    assert len(where_is(stage.box.data, stage.box.ledger, A.uid)) == 1
+    assert len(where_is(stage.box.data, stage.box.ledger, B.uid)) == 1
+
+
+def test_a_study_of_which_some_was_refused_for_now_waits_as_after_an_abort(stage: Stage) -> None:
+    """A full disk in the middle of a study: the sender will come again, and the job says that it may be a part."""
+    association, peer = stage.opened()
+    stage.store(peer, A)
+    stage.receive.refused(association, B.uid, 0xA700, "the disk is below its free-space mark")
+    stage.end(peer)
+    _, again = stage.opened()
+    stage.store(again, B)
+    stage.end(again)
+    stage.wait_for(1)
+    assert [(job.instances, job.aborted) for job in stage.born] == [(2, False)]
+    third, peer = stage.opened()
+    stage.store(peer, Image("1.2.9", study="1.9"))
+    stage.receive.refused(third, B.uid, 0xA700, "the disk is below its free-space mark")
+    stage.end(peer)
+    stage.wait_for(2)
+    assert stage.born[1].aborted

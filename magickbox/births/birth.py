@@ -85,15 +85,12 @@ class Birth:
         return born if born.exists() else self._data.incoming / f"{NEW}{job}"
 
     def _move(self, plan: BirthPlan, folder: JobFolder) -> None:
-        """Step 7. A source that is gone was moved before; a target that is missing then is damage."""
+        """Step 7, never replacing: what is there was moved before. A source that is gone then is damage."""
         incoming, home = str(self._data.incoming), str(folder.path)
         for transfer in plan.moves:
             target = f"{home}/{transfer.target}"
-            try:
+            if not os.path.exists(target):
                 os.rename(f"{incoming}/{transfer.source}", target)
-            except FileNotFoundError:
-                if not os.path.exists(target):
-                    raise
             self._reached(Step.JOB_MOVING)
         for transfer in plan.links:
             # A link that is there was made before; an owner that is not was deleted meanwhile, on purpose.

@@ -103,7 +103,7 @@ def arrange(arrivals: Iterable[Arrival], same: Callable[[Arrival, Arrival], bool
     versions: dict[str, list[Arrival]] = {}
     drops: list[str] = []
     repeats: list[str] = []
-    for arrival in sorted(arrivals, key=lambda a: a.instance.arrived):
+    for arrival in sorted(arrivals, key=lambda a: a.place):
         known = versions.setdefault(arrival.instance.sop_instance, [])
         equal = next((v for v in known if _one_file(v, arrival) or same(v, arrival)), None)
         if equal is None:

@@ -201,7 +201,7 @@ def latest_of_study(tx: Transaction, study: str, calling_ae: str, called_ae: str
     gone = (JobState.DELETED, JobState.DELETING, JobState.LOST)
     row = tx.execute(
         f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE study = ? AND calling_ae = ? AND called_ae = ?"
-        " AND rerun_of IS NULL AND state NOT IN (?, ?, ?) ORDER BY born DESC, id DESC LIMIT 1",
+        " AND rerun_of IS NULL AND state NOT IN (?, ?, ?) ORDER BY rowid DESC LIMIT 1",
         (study, calling_ae, called_ae, *gone),
     ).fetchone()
     return _to_job(row) if row else None
