@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from magickbox.decision import Decision, Facts, PlannedDelivery, decide
@@ -11,6 +12,7 @@ from magickbox.delivery import NewDelivery, NewItem
 from magickbox.errors import MagickboxError
 from magickbox.explanation import explain, log_lines
 from magickbox.job import Job, JobState, Move
+from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, Transaction, deliveries, jobs
 from magickbox.logs import Note
 from magickbox.processor import FAILED, NO_PROCESSOR
@@ -89,9 +91,15 @@ class Route:
             self._not_before.pop(job.id, None)
         except Exception as exc:  # noqa: BLE001  # worker boundary: one bad job must not end the stage
             self._not_before[job.id] = time.monotonic() + PAUSE
-            self._note("error", "routing-waits", {"job": job.id, "reason": exc if str(exc) else repr(exc)})
+            why = (str(exc) or repr(exc)).encode("utf-8", "backslashreplace").decode()
+            self._note("error", "routing-waits", {"job": job.id, "reason": why})
+            with suppress(MagickboxError), self._ledger.transaction() as tx:
+                if jobs.get(tx, job.id).state is JobState.PROCESSED:
+                    jobs.note(tx, job.id, f"routing waits: {why}")
 
     def _decide(self, job: Job) -> None:
+        if self._has_gone(job):
+            return
         rules = self._rules()
         decision = decision_for(job, self._folder_of(job.id), rules)
         self._reached(Step.DECIDED)
@@ -109,6 +117,26 @@ class Route:
         facts = {"job": job.id, "deliveries": len(ids), "state": moved.state, "reason": why}
         self._note(level, "routed", facts)
         self._on_routed()
+
+    def _has_gone(self, job: Job) -> bool:
+        """Nothing is decided about a job whose folder or OUTPUT is gone: a person is to see it."""
+        folder = JobFolder(self._folder_of(job.id))
+        if not folder.path.parent.is_dir():
+            raise FileNotFoundError(f"the folder of the jobs is not there: {folder.path.parent}")
+        with self._ledger.transaction() as tx:
+            if not folder.path.is_dir():
+                moved = jobs.move(tx, job.id, Move.LOSE, "its folder is gone")
+            elif _was_published(tx, job) and not folder.output.is_dir():
+                moved = jobs.move(tx, job.id, Move.HOLD, "its OUTPUT folder is gone")
+            else:
+                return False
+        self._note("error", moved.state.lower(), {"job": job.id, "reason": moved.reason})
+        return True
+
+
+def _was_published(tx: Transaction, job: Job) -> bool:
+    """True if the job's outcome is that of a run of its own, which left an OUTPUT folder."""
+    return any(a.n == job.attempt and a.outcome == job.outcome for a in jobs.attempts(tx, job.id))
 
 
 def _move(tx: Transaction, job: Job, decision: Decision, count: int) -> Job:

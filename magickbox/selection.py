@@ -1,8 +1,9 @@
 """What lies below a RouteDirectory of a job: the DICOM files that rules may select, with the values they ask for."""
 
+import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from magickbox.errors import UnreadableHeader
 from magickbox.tagpath import TagPath
 
 _PREFIX_AT, _PREFIX = 128, b"DICM"
+_OUR_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE})
 
 
@@ -49,15 +51,19 @@ def _list(job: Path, top: Path, wanted: frozenset[TagPath]) -> Listing:
     unreadable: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
     other = 0
-    for path in _walk(top):
+    for path in _walk(top, lambda folder, why: unreadable.append((_shown(folder[len(str(job)) + 1 :]), why))):
         name = path[len(str(job)) + 1 :]
         try:
             read = _look_at(path, job, name, wanted)
+            if read is not None and _shown(name) != name:
+                raise UnreadableHeader("its name is not UTF-8")
         except UnreadableHeader as exc:
-            unreadable.append((name, str(exc)))
+            unreadable.append((_shown(name), str(exc)))
             continue
         except OSError as exc:
-            unreadable.append((name, exc.strerror or "cannot be read"))
+            if exc.errno in _OUR_TROUBLE:
+                raise
+            unreadable.append((_shown(name), exc.strerror or "cannot be read"))
             continue
         if read is None:
             other += 1
@@ -67,18 +73,31 @@ def _list(job: Path, top: Path, wanted: frozenset[TagPath]) -> Listing:
     return Listing(tuple(files), other, tuple(unreadable), tuple(notes))
 
 
-def _walk(top: Path) -> Iterator[str]:
+def _shown(name: str) -> str:
+    """A name as text; bytes that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _walk(top: Path, left_out: Callable[[str, str], None]) -> Iterator[str]:
     """Every file at any depth, in a fixed order; links to folders count as files and are not followed."""
     ahead = [str(top)]
     while ahead:
-        with os.scandir(ahead.pop()) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+        folder = ahead.pop()
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as exc:
+            if exc.errno != errno.ENAMETOOLONG:
+                raise
+            left_out(f"{folder[:200]}…", "nested too deeply")
+            continue
         ahead += [entry.path for entry in reversed(ordered) if entry.is_dir(follow_symlinks=False)]
         yield from (entry.path for entry in ordered if not entry.is_dir(follow_symlinks=False))
 
 
 def _is_inside(path: Path, job: Path) -> bool:
-    return path.resolve().is_relative_to(job.resolve())
+    """True if a path leads to something in the job's folder; links in a circle lead nowhere."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job))
 
 
 def _look_at(path: str, job: Path, name: str, wanted: frozenset[TagPath]) -> tuple[FoundFile, tuple[str, ...]] | None:

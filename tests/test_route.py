@@ -1,0 +1,132 @@
+"""What the third stage makes of odd things in OUTPUT, and of folders that are gone."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from boxes import Image, TestBox, new_box
+
+from magickbox.births.rerun import rerun
+from magickbox.errors import ForbiddenMove
+from magickbox.job import Job, JobState
+from magickbox.route import Route
+from magickbox.routing import Rules
+from magickbox.selection import look_below
+
+Note = Callable[[str, str, Mapping[str, object]], None]
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[TestBox]:
+    made = new_box(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def has_run(box: TestBox) -> Job:
+    """A job whose OUTPUT has one good instance."""
+    job = box.run(box.job(Image("1.2.1")), results=())
+    shutil.copy(box.folder(job).input / "1.2.1.dcm", box.folder(job).output / "good.dcm")
+    return job
+
+
+@contextmanager
+def routing(box: TestBox, rules: Callable[[], Rules], note: Note = lambda *_: None) -> Iterator[None]:
+    stage = Route(box.ledger, lambda job: box.data.jobs / job, rules, lambda: None, note)
+    stage.wake()
+    stage.start()
+    yield
+    stage.stop()
+
+
+def no_rules() -> Rules:
+    return Rules((), "digest")
+
+
+def test_a_name_that_is_no_text_leaves_one_file_aside(box: TestBox) -> None:
+    job = has_run(box)
+    folder = box.folder(job)
+    shutil.copy(folder.output / "good.dcm", os.fsdecode(os.fsencode(folder.output) + b"/\xff.dcm"))
+    (folder.output / "odd").mkdir()
+    Path(os.fsdecode(os.fsencode(folder.output) + b"/odd/\xfe.txt")).write_text("no DICOM")
+    listing = look_below(folder.path)("OUTPUT", frozenset())
+    assert [file.path for file in listing.files] == ["OUTPUT/good.dcm"]
+    assert listing.unreadable == (("OUTPUT/\\xff.dcm", "its name is not UTF-8"),)
+    assert listing.other == 1
+
+
+def test_links_in_a_circle_leave_themselves_aside(box: TestBox) -> None:
+    job = has_run(box)
+    folder = box.folder(job)
+    for link, goal in (("loop", "loop"), ("a", "b"), ("b", "a")):
+        (folder.output / link).symlink_to(goal)
+    listing = look_below(folder.path)("OUTPUT", frozenset())
+    assert [file.path for file in listing.files] == ["OUTPUT/good.dcm"]
+    assert sorted(name for name, _ in listing.unreadable) == ["OUTPUT/a", "OUTPUT/b", "OUTPUT/loop"]
+
+
+def test_without_file_handles_nothing_is_decided(box: TestBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = box.folder(has_run(box))
+
+    def no_handle(*_args: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("magickbox.selection.os.open", no_handle)
+    with pytest.raises(OSError, match="Too many"):
+        look_below(folder.path)("OUTPUT", frozenset())
+
+
+def test_why_a_job_waits_for_its_routing_is_shown_with_the_job(box: TestBox) -> None:
+    job = has_run(box)
+
+    def trouble() -> Rules:
+        raise RuntimeError("odd \udcff")
+
+    with routing(box, trouble):
+        until_reason(box, job, "routing waits: odd \\udcff")
+    assert box.row(job).state is JobState.PROCESSED
+
+
+def until_reason(box: TestBox, job: Job, reason: str) -> None:
+    for _ in range(500):
+        if box.row(job).reason == reason:
+            return
+        time.sleep(0.02)
+    assert box.row(job).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("gone", "state", "reason"),
+    [
+        ("", JobState.LOST, "its folder is gone"),
+        ("OUTPUT", JobState.HELD, "its OUTPUT folder is gone"),
+    ],
+)
+def test_a_job_without_its_folder_is_not_done(box: TestBox, gone: str, state: JobState, reason: str) -> None:
+    job = has_run(box)
+    shutil.rmtree(box.folder(job).path / gone)
+    with routing(box, no_rules):
+        until_reason(box, job, reason)
+    assert box.row(job).state is state
+
+
+def test_a_jobs_folder_that_is_not_there_loses_no_job(box: TestBox) -> None:
+    job = has_run(box)
+    box.data.jobs.rename(box.data.jobs.with_name("away"))
+    with routing(box, no_rules):
+        until_reason(box, job, f"routing waits: the folder of the jobs is not there: {box.data.jobs}")
+    assert box.row(job).state is JobState.PROCESSED
+
+
+def test_what_is_gone_is_not_run_again(box: TestBox) -> None:
+    job = box.job(Image("1.2.1"), Image("1.2.2"))
+    (box.folder(job).input / "1.2.2.dcm").unlink()
+    with pytest.raises(ForbiddenMove, match=r"1 of 2 files of .* are gone, the first is INPUT/1\.2\.2\.dcm"):
+        rerun(box.ledger, box.birth, job.id, "test")
+    shutil.rmtree(box.folder(job).path)
+    with pytest.raises(ForbiddenMove, match=r"folder of .* is gone"):
+        rerun(box.ledger, box.birth, job.id, "test")
