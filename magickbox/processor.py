@@ -10,6 +10,7 @@ from typing import Any
 NO_PROCESSOR = "none"
 SUCCESS = "success"
 FAILED = "failed"
+MAX_SUCCESS, MAX_MESSAGE, MAX_DEPTH = 256, 4000, 100
 
 
 class Group(StrEnum):
@@ -90,16 +91,36 @@ class Outcome:
 def read_proc_json(raw: bytes) -> tuple[dict[str, Any], ...] | str:
     """The entries of a proc.json, or a sentence that says why it is not one (contracts, section 4)."""
     try:
-        value = json.loads(raw)
+        value = json.loads(raw, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return "proc.json has half of a character (a lone surrogate), which is no text"
     except (ValueError, RecursionError) as exc:
         return f"proc.json is not JSON: {str(exc)[:200]}"
+    if _is_deep(value):
+        return f"proc.json is nested more than {MAX_DEPTH} levels deep"
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
         return "proc.json is not a non-empty array of objects"
     if not isinstance(value[0].get("success"), str):
         return "proc.json: the first entry has no string 'success'"
     if any("success" in entry and not isinstance(entry["success"], str) for entry in value):
         return "proc.json: an entry's 'success' is not a string"
+    if any(len(entry.get("success", "")) > MAX_SUCCESS for entry in value):
+        return f"proc.json: an entry's 'success' has more than {MAX_SUCCESS} characters"
     return tuple(value)
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [each for group in inner for each in group]
+    return bool(level)
+
+
+def _refuse(constant: str) -> None:
+    """What Python reads as a number and JSON does not have."""
+    raise ValueError(f"{constant} is no number of JSON's")
 
 
 def judge_run(
@@ -120,7 +141,7 @@ def judge_run(
     entries = read_proc_json(proc_json)
     if isinstance(entries, str):
         return Outcome(FAILED, entries, invalid=entries)
-    success, message = entries[0]["success"], str(entries[0].get("message", ""))
+    success, message = entries[0]["success"], str(entries[0].get("message", ""))[:MAX_MESSAGE]
     if exit_code != 0 and success.casefold() == SUCCESS:
         return Outcome(FAILED, f"exit code {exit_code} although proc.json says success. {message}".strip(), entries)
     return Outcome(success, message, entries)
