@@ -44,7 +44,9 @@ class Housekeeping:
                 due[chore] = time.monotonic() + chore.interval
 
     def _do(self, chore: Chore) -> None:
+        """The worker boundary: one chore's trouble ends neither the others nor itself for good."""
         try:
             chore.do()
-        except (OSError, MagickboxError) as exc:
-            self._note("error", "chore-failed", {"chore": chore.name, "reason": exc})
+        except Exception as exc:  # noqa: BLE001  # worker boundary: whatever a chore meets is noted
+            known = isinstance(exc, OSError | MagickboxError)
+            self._note("error", "chore-failed", {"chore": chore.name, "reason": exc if known else repr(exc)})

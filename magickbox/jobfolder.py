@@ -1,12 +1,14 @@
 """The only module that knows the file names of a job folder (contracts, sections 1 and 3)."""
 
 import json
+import os
 import re
 import secrets
-import shutil
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from magickbox.instance import Instance, file_stem
 
 INPUT, OUTPUT, SUPERSEDED = "INPUT", "OUTPUT", "superseded"
 NEW, TRASH = ".new-", ".trash-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def job_id(called_ae: str, moment: datetime) -> str:
@@ -65,6 +68,11 @@ class AttemptFolder:
     def result(self) -> Path:
         """Exit, outcome and proc.json; only this ends an attempt."""
         return self.path / "result.json"
+
+    @property
+    def token(self) -> Path:
+        """What tells a result.json of the box from one of the processor's; beside the folder that is its own."""
+        return self.path.with_name(f"{self.path.name}.token")
 
     @property
     def tmp(self) -> Path:
@@ -209,14 +217,56 @@ def superseded_name(sop_instance: str, n: int) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that is in nobody's way any more; a processor may have left folders that refuse."""
+    """Remove a folder that is in nobody's way any more, however deep it is; raises OSError.
 
-    def allow(function: Any, name: str, _error: Any) -> None:
-        parent = Path(name).parent
-        parent.chmod(0o700)
-        if Path(name).is_dir() and not Path(name).is_symlink():
-            Path(name).chmod(0o700)
-        function(name)
+    A processor may have left folders that refuse. Links are removed, never followed. Every folder below is moved up
+    beside its siblings and emptied there, so that no path becomes too long and nothing recurses.
+    """
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    _open_up(path, None)
+    top = os.open(path, _FOLDER)
+    try:
+        moved = (f".going-{secrets.token_hex(8)}" for _ in count())
+        while names := os.listdir(top):
+            for name in names:
+                _take_out(top, name, moved)
+    finally:
+        os.close(top)
+    try:
+        path.rmdir()
+    except PermissionError:
+        _open_up(path.parent, None)
+        path.rmdir()
 
-    if path.exists():
-        shutil.rmtree(path, onerror=allow)
+
+def _take_out(top: int, name: str, moved: Iterator[str]) -> None:
+    """Remove an entry of the folder ``top``; what folders a folder has are moved up into ``top``."""
+    if _unlinked(top, name):
+        return
+    _open_up(name, top)
+    folder = os.open(name, _FOLDER, dir_fd=top)
+    try:
+        for inner in os.listdir(folder):
+            if not _unlinked(folder, inner):
+                _open_up(inner, folder)
+                os.rename(inner, next(moved), src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+
+
+def _unlinked(folder: int, name: str) -> bool:
+    """Remove what is no folder; False if it is one."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=folder)
+    return True
+
+
+def _open_up(folder: Path | str, within: int | None) -> None:
+    """Let the owner of a folder do with it what is needed to empty it."""
+    mode = stat.S_IMODE(os.stat(folder, dir_fd=within, follow_symlinks=False).st_mode)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(folder, mode | stat.S_IRWXU, dir_fd=within)

@@ -17,11 +17,15 @@ def test_chores_go_on_whatever_one_of_them_meets() -> None:
     def note(level: str, event: str, facts: Mapping[str, object]) -> None:
         lines.append((level, event, str(facts["chore"])))
 
-    house = Housekeeping([Chore("bad", 0.01, trouble), Chore("good", 0.01, done.release)], note)
+    def stumble() -> None:
+        raise RecursionError("a bug")
+
+    chores = [Chore("bad", 0.01, trouble), Chore("worse", 0.01, stumble), Chore("good", 0.01, done.release)]
+    house = Housekeeping(chores, note)
     house.start()
     assert all(done.acquire(timeout=5) for _ in range(3))
     house.stop()
-    assert set(lines) == {("error", "chore-failed", "bad")}
+    assert set(lines) == {("error", "chore-failed", "bad"), ("error", "chore-failed", "worse")}
 
 
 def test_stopping_what_was_never_started_is_harmless() -> None:

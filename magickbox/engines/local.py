@@ -9,7 +9,6 @@ that is the sandbox's work. Linux 5.3 or newer (``pidfd_open``).
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from magickbox.engine import Ended, Run
 from magickbox.engines import leftovers, start_trouble
 from magickbox.engines.output_log import OutputLog
+from magickbox.jobfolder import remove_tree
 
 INHERITED = ("TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -98,7 +98,8 @@ class LocalEngine:
             why = _attend(child, run, bell, log)
         finally:
             code, stuck = child.finish(self._marks(run.name))
-            shutil.rmtree(_private(run), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(_private(run))
         return _ended(run, why, code, stuck, bell.reason, log.last_line)
 
     def _start(self, run: Run, log: OutputLog) -> "_Child":
