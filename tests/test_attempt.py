@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from boxes import Image, TestBox, new_box
 
-from magickbox.jobfolder import JobFolder
+from magickbox.jobfolder import JobFolder, remove_tree
 from magickbox.ledger import jobs
-from magickbox.processor import Outcome
+from magickbox.processor import Outcome, Processor
 from magickbox.runs import attempt as attempts
 from magickbox.runs.inputguard import InputGuard
+from magickbox.selection import look_below
 
 FILES = ("1.2.1.dcm", "1.2.2.dcm")
 SUCCESS = attempts.RunResult(0, Outcome("success"))
@@ -36,6 +37,7 @@ def test_a_run_sees_what_looks_like_a_job_folder(folder: JobFolder) -> None:
     assert attempts.prepare(folder, 1, FILES) == attempt, "again is harmless"
     attempts.clear(attempt)
     assert sorted(os.listdir(attempt.path)) == ["OUTPUT"]
+    assert sorted(os.listdir(folder.attempts)) == ["1", "1.token"]
     assert sorted(os.listdir(folder.input)) == list(FILES)
 
 
@@ -78,7 +80,7 @@ def test_a_result_that_cannot_be_read_is_none(folder: JobFolder, content: str) -
     assert attempts.read_result(attempt) is None
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "large"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "large", "folder"])
 def test_an_odd_proc_json_is_not_followed(folder: JobFolder, tmp_path: Path, kind: str) -> None:
     attempt = attempts.prepare(folder, 1, FILES)
     secret = tmp_path / "secret"
@@ -87,6 +89,8 @@ def test_an_odd_proc_json_is_not_followed(folder: JobFolder, tmp_path: Path, kin
         attempt.proc.symlink_to(secret)
     elif kind == "fifo":
         os.mkfifo(attempt.proc)
+    elif kind == "folder":
+        (attempt.output / "proc.json").mkdir()
     else:
         attempt.proc.write_bytes(b" " * (attempts.MAX_PROC_JSON + 1))
     said = attempts.read_said(attempt)
@@ -97,11 +101,13 @@ def test_an_odd_proc_json_is_not_followed(folder: JobFolder, tmp_path: Path, kin
 def test_an_output_that_is_gone_or_a_link_is_an_empty_folder(folder: JobFolder, tmp_path: Path) -> None:
     attempt = attempts.prepare(folder, 1, FILES)
     attempt.output.rmdir()
-    attempts.seal(attempt)
+    assert attempts.seal(attempt).remark == ""
     assert attempt.output.is_dir()
     attempt.output.rmdir()
     attempt.output.symlink_to(tmp_path)
-    attempts.seal(attempt)
+    sealed = attempts.seal(attempt)
+    assert sealed == attempts.Sealed(None, "OUTPUT was replaced by a link; it is empty")
+    assert attempts.with_remark(Outcome("success", "well"), sealed.remark).message == f"well. {sealed.remark}"
     assert not attempt.output.is_symlink()
     assert os.listdir(attempt.output) == []
 
@@ -125,3 +131,49 @@ def test_a_change_of_what_was_received_is_found(box: TestBox, folder: JobFolder)
     assert guard.changed() == "1.2.2.dcm"
     (folder.input / "1.2.2.dcm").unlink()
     assert guard.changed() == "1.2.2.dcm"
+
+
+def test_what_the_processor_puts_in_the_boxs_places_is_replaced(folder: JobFolder) -> None:
+    """Its working directory is its own, but only the box says when a run is over."""
+    attempt = attempts.prepare(folder, 1, FILES)
+    right_shaped = SUCCESS.to_bytes("a token of its own")
+    attempt.result.write_bytes(right_shaped)
+    assert attempts.read_result(attempt) is None
+    attempt.result.unlink()
+    (attempt.result / "inner").mkdir(parents=True)
+    assert attempts.read_result(attempt) is None
+    attempts.write_result(attempt, SUCCESS)
+    assert attempts.read_result(attempt) == SUCCESS
+    (attempt.run / "inner").mkdir(parents=True)
+    attempts.write_run(attempt, Processor("p", folder.path, ("/bin/true",), "Proc"), "now", {})
+    assert attempt.run.is_file()
+
+
+def test_a_result_is_no_other_runs(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    attempts.write_result(attempt, SUCCESS)
+    attempts.prepare(folder, 1, FILES)
+    assert attempts.read_result(attempt) is None
+
+
+def test_an_output_too_deep_to_be_read_is_a_failure(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    here = os.open(attempt.output, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=here)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert attempts.seal(attempt) == attempts.Sealed("OUTPUT is nested too deeply")
+    attempts.publish(folder, attempt, SUCCESS)
+    listing = look_below(folder.path)("OUTPUT", frozenset())
+    assert [why for _, why in listing.unreadable] == ["nested too deeply"]
+
+
+def test_a_processor_that_removes_its_working_directory_gets_another(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    remove_tree(attempt.path)
+    attempts.seal(attempt)
+    attempts.write_result(attempt, SUCCESS)
+    assert attempts.read_result(attempt) == SUCCESS

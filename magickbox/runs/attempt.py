@@ -3,10 +3,11 @@
 import errno
 import json
 import os
+import secrets
 import shutil
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
 from magickbox.processor import Outcome, Processor
 
 MAX_PROC_JSON = 1024 * 1024
+TOO_DEEP = "OUTPUT is nested too deeply"
+NO_FOLDER = "OUTPUT was replaced by a {}; it is empty"
 
 
 def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
@@ -22,6 +25,7 @@ def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
     attempt = job.attempt(n)
     make_folder(job.attempts)
     make_folder(attempt.path)
+    write_atomic(attempt.token, secrets.token_hex(16).encode(), mode=0o600)
     for folder in (attempt.input, attempt.output, attempt.tmp):
         folder.mkdir(exist_ok=True)
     source, target = str(job.input), str(attempt.input)
@@ -47,7 +51,14 @@ def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: 
         "command": list(processor.command),
         **handle,
     }
-    write_atomic(attempt.run, json.dumps(run, indent=1).encode() + b"\n")
+    _put(attempt.run, json.dumps(run, indent=1).encode() + b"\n")
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file of the box's own, in place of whatever the processor put there."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    write_atomic(path, data)
 
 
 def read_said(attempt: AttemptFolder) -> bytes | None:
@@ -62,20 +73,45 @@ def read_said(attempt: AttemptFolder) -> bytes | None:
             continue
         except OSError as exc:
             return f"proc.json cannot be read: {exc.strerror}".encode()
-        with os.fdopen(fd, "rb") as file:
+        try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_PROC_JSON:
                 return b"proc.json is not a file of at most 1 MiB"
-            return file.read(MAX_PROC_JSON)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                return file.read(MAX_PROC_JSON)
+        finally:
+            os.close(fd)
     return None
 
 
-def seal(attempt: AttemptFolder) -> None:
+@dataclass(frozen=True)
+class Sealed:
+    """What is to be said of an OUTPUT: ``trouble`` makes the outcome ``failed``, ``remark`` is only told."""
+
+    trouble: str | None = None
+    remark: str = ""
+
+
+def seal(attempt: AttemptFolder) -> Sealed:
     """Step 11, first half: what the processor wrote is durable and readable for the box."""
+    remark = ""
     if not attempt.output.is_dir() or attempt.output.is_symlink():
-        _replace_output(attempt)
-    _make_readable(str(attempt.output))
-    fsync_tree(attempt.output)
+        remark = _replace_output(attempt)
+    try:
+        _make_readable(str(attempt.output))
+        fsync_tree(attempt.output)
+    except OSError as exc:
+        if exc.errno != errno.ENAMETOOLONG:
+            raise
+        return Sealed(TOO_DEEP, remark)
+    return Sealed(None, remark)
+
+
+def with_remark(outcome: Outcome, remark: str) -> Outcome:
+    """The outcome with a further sentence in its message."""
+    if not remark:
+        return outcome
+    return replace(outcome, message=f"{outcome.message}. {remark}" if outcome.message else remark)
 
 
 def _make_readable(top: str) -> None:
@@ -95,11 +131,12 @@ def _make_readable(top: str) -> None:
                     ahead.append(entry.path)
 
 
-def _replace_output(attempt: AttemptFolder) -> None:
-    """A processor that removed its OUTPUT, or put a link or a file there, gets an empty one."""
-    with suppress(FileNotFoundError):
-        attempt.output.unlink()
-    attempt.output.mkdir()
+def _replace_output(attempt: AttemptFolder) -> str:
+    """A processor that removed its OUTPUT, or put a link or a file there, gets an empty one; says what was there."""
+    was = NO_FOLDER.format("link" if attempt.output.is_symlink() else "file") if os.path.lexists(attempt.output) else ""
+    attempt.output.unlink(missing_ok=True)
+    attempt.output.mkdir(parents=True)
+    return was
 
 
 @dataclass(frozen=True)
@@ -109,10 +146,11 @@ class RunResult:
     exit_code: int | None
     outcome: Outcome
 
-    def to_bytes(self) -> bytes:
-        """As JSON."""
+    def to_bytes(self, token: str) -> bytes:
+        """As JSON; the token says that the box wrote it."""
         o = self.outcome
         value = {
+            "token": token,
             "exit": self.exit_code,
             "success": o.success,
             "message": o.message,
@@ -124,16 +162,18 @@ class RunResult:
 
 def write_result(attempt: AttemptFolder, result: RunResult) -> None:
     """Step 11, second half: result.json durable. Only this ends an attempt."""
-    write_atomic(attempt.result, result.to_bytes())
+    _put(attempt.result, result.to_bytes(attempt.token.read_text()))
 
 
 def read_result(attempt: AttemptFolder) -> RunResult | None:
-    """The result of a run, or None if it has none: then the run says nothing."""
+    """The result of a run, or None if it has none, or one that the box did not write: then the run says nothing."""
     try:
         value: dict[str, Any] = json.loads(attempt.result.read_bytes())
+        if not secrets.compare_digest(str(value["token"]).encode(), attempt.token.read_bytes()):
+            return None
         outcome = Outcome(value["success"], value["message"], tuple(value["entries"]), value["invalid"])
         return RunResult(value["exit"], outcome)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

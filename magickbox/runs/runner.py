@@ -136,9 +136,9 @@ class Runner:
             return False
         else:
             said = attempts.read_said(under_way.attempt)
-            attempts.seal(under_way.attempt)
-            outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble)
-            result = attempts.RunResult(ended.exit_code, outcome)
+            sealed = attempts.seal(under_way.attempt)
+            outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
+            result = attempts.RunResult(ended.exit_code, attempts.with_remark(outcome, sealed.remark))
             attempts.write_result(under_way.attempt, result)
             self._reached(Step.RUN_RESULT)
             self._surely(under_way.job, lambda: self.finish(under_way.job, under_way.folder, under_way.n, result))
