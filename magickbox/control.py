@@ -18,6 +18,13 @@ from magickbox.operations import Operations
 
 MAX_LINE = 64 * 1024
 TIMEOUT = 60.0
+MAX_NAME = 64
+
+
+def clean(name: object) -> str:
+    """A name as history, plans and logs can keep it: printable text, not long."""
+    text = str(name).encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else "?" for c in text)[:MAX_NAME]
 
 
 class ControlServer:
@@ -42,33 +49,45 @@ class ControlServer:
             self._server.server_close()
             self._path.unlink(missing_ok=True)
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do one command; an error is a sentence in ``error``."""
+    def answer(self, request: object) -> dict[str, Any]:
+        """Do one command; an error is a sentence in ``error``. The worker boundary: never raises."""
         try:
-            verb = str(request["do"])
+            if not isinstance(request, dict):
+                return {"error": "a command is a JSON object in one line"}
+            verb = clean(request.get("do", ""))
             if verb == "status":
                 return {"said": "running", "status": self._status()}
-            return {"said": self._operations.do(verb, str(request["subject"]), str(request["who"]))}
-        except KeyError as exc:
-            return {"error": f"the box does not know this command: {exc}"}
+            subject, who = clean(request.get("subject", "")), clean(request.get("who", ""))
+            return {"said": self._operations.do(verb, subject, who or "somebody")}
         except (MagickboxError, OSError) as exc:
             return {"error": str(exc)}
+        except Exception as exc:  # noqa: BLE001  # worker boundary: whoever asks is answered
+            return {"error": f"the box stumbled: {exc!r}"}
 
 
 class _Handler(socketserver.StreamRequestHandler):
     timeout = TIMEOUT
 
     def handle(self) -> None:
-        with suppress(OSError, ValueError):
-            request = json.loads(self.rfile.readline(MAX_LINE))
-            answer = self.server.answer(request)  # type: ignore[attr-defined]  # our own server
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
+        with suppress(OSError):
+            line = self.rfile.readline(MAX_LINE)
+            if line:
+                answer = self.server.answer(_request(line))  # type: ignore[attr-defined]  # our own server
+                self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+def _request(line: bytes) -> object:
+    """What was asked; None for what is no JSON."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
-    def __init__(self, address: str, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, address: str, answer: Callable[[object], dict[str, Any]]) -> None:
         self.answer = answer
         super().__init__(address, _Handler)
 

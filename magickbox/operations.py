@@ -85,7 +85,7 @@ class Operations:
         return f"delivery {gone.id} of {gone.job} to {gone.destination} is cancelled"
 
     def do(self, verb: str, subject: str, who: str) -> str:
-        """Do what a command names; raises KeyError for a verb that is not one."""
+        """Do what a command names; raises NotFound for a verb that is not one."""
         verbs = {
             "rerun": self.rerun,
             "reroute": self.reroute,
@@ -95,6 +95,8 @@ class Operations:
             "retry": self.retry,
             "cancel": self.cancel,
         }
+        if verb not in verbs:
+            raise NotFound(f"the box does not know the command '{verb}'")
         act = verbs[verb]
         try:
             return act(subject, who)

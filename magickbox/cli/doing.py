@@ -2,7 +2,7 @@
 
 import getpass
 
-from magickbox.control import ask
+from magickbox.control import ask, clean
 from magickbox.datafolder import DataFolder
 from magickbox.errors import AlreadyRunning, NotFound
 from magickbox.service import operations_without_box
@@ -11,7 +11,7 @@ from magickbox.service import operations_without_box
 def who() -> str:
     """The person at the command line, as the history names them."""
     try:
-        return getpass.getuser()
+        return clean(getpass.getuser()) or "somebody"
     except (KeyError, OSError):
         return "somebody"
 
@@ -20,6 +20,7 @@ def do(data: DataFolder, verb: str, subject: str) -> str:
     """Do it and return the sentence that says what was done; raises MagickboxError."""
     if not data.ledger.exists():
         raise NotFound(f"{data.ledger}: no ledger there; has a box ever run on this data folder?")
+    subject = clean(subject)
     answer = ask(data.control, verb, subject, who()) if data.control.exists() else None
     if answer is not None:
         return str(answer["said"])
