@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from magickbox import __version__
 from magickbox.cli import check, deliveries, demo, explain, jobs, peers, processors, serve, verify
-from magickbox.cli.output import complain
+from magickbox.cli.output import complain, never_fail_to_print
 from magickbox.errors import MagickboxError
 
 _COMMANDS = (serve, demo, check, jobs, explain, deliveries, processors, peers, verify)
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    never_fail_to_print()
     args = parser().parse_args(argv)
     try:
         return int(args.run(args))

@@ -1,5 +1,6 @@
 """What a command prints: a table for people, or JSON for programs; and an error as one line."""
 
+import io
 import json
 import shutil
 import sys
@@ -11,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from magickbox.clock import to_text
+
+
+def never_fail_to_print() -> None:
+    """What the terminal's character set does not have is printed as ``\\xe4``, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def as_json(value: object) -> Any:
