@@ -123,6 +123,7 @@ class Box:
             self.receive.recover,
             receive_note,
             process_note,
+            self.disk.drop_ballast,
         )
 
     def _port(self, tuning: Tuning) -> Port:

@@ -31,13 +31,13 @@ def adopt(data: DataFolder, ledger: Ledger, folder_name: str) -> Job:
     Raises NotFound if there is no job folder of that name, OSError, or DiskFull; it may then be called again.
     """
     folder = JobFolder(data.jobs / folder_name)
-    if not is_job_id(folder_name) or not folder.path.is_dir():
+    if not is_job_id(folder_name) or not folder.path.is_dir() or folder.path.is_symlink():
         raise NotFound(f"{folder.path} is not a job's folder")
     with ledger.reading() as tx:
         row = jobs.find(tx, folder_name)
     if row is not None:
         return _find_again(ledger, folder, row)
-    plan = _plan_of(folder, folder_name)
+    plan = plan_of(folder, folder_name)
     _finish_run(folder)
     read = read_row(data, ledger, folder, folder_name, plan)
     _make_workable(folder, read)
@@ -77,7 +77,8 @@ def read_row(data: DataFolder, ledger: Ledger, folder: JobFolder, name: str, pla
     held = tuple(_held(data, ledger, folder, name, files, plan))
     job = _job(name, told, held, folder)
     unread = sum(f.instance is None for f in files)
-    job = replace(job, reason=_reason(told, job, unread))
+    there = sum(f.place == INPUT for f in files)
+    job = replace(job, reason=_reason(told, job, unread, there))
     return ReadRow(job, _shares(job, told, plan), held, told.readable)
 
 
@@ -90,18 +91,23 @@ def _finish_run(folder: JobFolder) -> None:
         folder.write_proc(result.outcome.as_proc_json())
 
 
-def _plan_of(folder: JobFolder, name: str) -> BirthPlan | None:
-    """The plan of a birth whose last step was not made; one that cannot be read is put aside."""
+def plan_of(folder: JobFolder, name: str) -> BirthPlan | None:
+    """The plan of a birth whose last step was not made; one that cannot be read, or is another's, is put aside."""
     try:
         plan = plan_from_bytes(folder.plan.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError):
+    except (IsADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         plan = None
     if plan is None or plan.job.id != name:
-        rename_durable(folder.plan, folder.path / "plan.json.invalid")
+        put_plan_aside(folder)
         return None
     return plan
+
+
+def put_plan_aside(folder: JobFolder) -> None:
+    """Keep a plan that is of no use under another name."""
+    rename_durable(folder.plan, _free_name(folder.path, "plan.json.invalid"))
 
 
 def _held(
@@ -183,12 +189,14 @@ def _shares(job: Job, told: Told, plan: BirthPlan | None) -> tuple[Share, ...]:
     return told.shares or (Share(unknown, job.instances),)
 
 
-def _reason(told: Told, job: Job, unread: int) -> str:
+def _reason(told: Told, job: Job, unread: int, there: int) -> str:
     parts = ["adopted: its folder was there without a row in the ledger"]
     if not told.readable:
         parts.append("its info.json cannot be read, so that who sent it is not known")
     elif told.job not in (None, job.id):
         parts.append(f"its info.json names another job, {told.job}")
+    if told.instances not in (None, there):
+        parts.append(f"its info.json tells of {told.instances} instances, but INPUT has {there}")
     if unread:
         parts.append(f"{unread} of its files cannot be read and have no row")
     return "; ".join((*parts, "look at it, then release it or delete it"))

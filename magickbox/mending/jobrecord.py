@@ -38,6 +38,7 @@ class Told:
     rerun_of: str | None = None
     parent: str | None = None
     aborted: bool = False
+    instances: int | None = None
     shares: tuple[Share, ...] = ()
 
 
@@ -74,6 +75,7 @@ def _told(value: dict[str, Any]) -> Told:
         rerun_of=_text(value.get("rerun_of")),
         parent=_text(value.get("parent")),
         aborted=value.get("aborted") is True,
+        instances=count if type(count := value.get("instances")) is int else None,
     )
     shares = value.get("associations")
     found = [_share(told, s) for s in shares] if isinstance(shares, list) else []

@@ -1,11 +1,13 @@
 """What is done at start, under the lock, before the port opens (section 8, steps 17 to 20).
 
-Every window that a kill can fall into is mended here from what is on disk; nothing depends on what a log says.
+Every window that a kill can fall into is mended here from what is on disk; nothing depends on what a log says. Each job
+and folder stands alone: one that cannot be mended is told of, and the others and the box go on.
 """
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from magickbox.association import Association
@@ -14,14 +16,15 @@ from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.durable import fsync_folder
 from magickbox.engine import Engine
-from magickbox.errors import MagickboxError
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import MEMBER, read_association, remove_parts
 from magickbox.job import HAS_FOLDER, Job, JobState, Move
 from magickbox.jobfolder import NEW, TRASH, JobFolder, is_job_id, remove_tree
 from magickbox.ledger import Ledger, jobs
 from magickbox.logs import Note
-from magickbox.mending.adopt import adopt
+from magickbox.mending.adopt import adopt, plan_of
+from magickbox.mending.boundary import Boundary, reason
+from magickbox.mending.unborn import Unborn, sources
 from magickbox.removal import Removal
 from magickbox.runs import attempt as attempts
 from magickbox.runs.runner import Runner, interrupt, run_name
@@ -30,7 +33,7 @@ from magickbox.runs.runner import Runner, interrupt, run_name
 @dataclass(frozen=True)
 class Recovery:
     """Mends a data folder after a kill; ``gather`` takes each association folder that still holds instances,
-    ``note`` writes to receive.log, ``run_note`` to process.log."""
+    ``note`` writes to receive.log, ``run_note`` to process.log, ``when_full`` is to make room on a full disk."""
 
     data: DataFolder
     ledger: Ledger
@@ -41,9 +44,15 @@ class Recovery:
     gather: Callable[[Association], None]
     note: Note
     run_note: Note
+    when_full: Callable[[], None]
+    _kept: set[str] = field(default_factory=set)
+
+    @property
+    def _alone(self) -> Boundary:
+        return Boundary(self.note, self.when_full)
 
     def run(self) -> None:
-        """All of it, in the order of the contracts; raises OSError or MagickboxError if the box cannot start."""
+        """All of it, in the order of the contracts; raises OSError or LedgerError if the box cannot start."""
         self._remove_parts()
         self._resume_removals()
         self._resume_births()
@@ -57,65 +66,67 @@ class Recovery:
         return (entry for entry in sorted(self.data.incoming.iterdir()) if entry.is_dir())
 
     def _remove_parts(self) -> None:
-        """What was being received was not acknowledged: the sender has it and will send it again."""
         for folder in self._incoming():
             if not folder.name.startswith("."):
-                count = remove_parts(folder)
-                if count:
-                    self.note("info", "swept", {"association": folder.name, "parts": count})
+                self._alone.alone(folder.name, partial(self._sweep, folder))
+
+    def _sweep(self, folder: Path) -> None:
+        """What was being received was not acknowledged: the sender has it and will send it again."""
+        count = remove_parts(folder)
+        if count:
+            self.note("info", "swept", {"association": folder.name, "parts": count})
 
     def _resume_removals(self) -> None:
-        for job in self.removal.carry_on_all():
-            self.note("info", "removed", {"job": job})
+        with self.ledger.reading() as tx:
+            deleting = jobs.in_state(tx, JobState.DELETING)
+        for job in deleting:
+            if self._alone.alone(job.id, partial(self._carry_removal_on, job.id)):
+                self.note("info", "removed", {"job": job.id})
         for folder in self._incoming():
             if folder.name.startswith(TRASH):
-                remove_tree(folder)
+                self._alone.alone(folder.name, partial(remove_tree, folder))
+
+    def _carry_removal_on(self, job: str) -> None:
+        self.removal.carry_on(job)
 
     def _resume_births(self) -> None:
-        """A plan that is whole is carried on; without one nothing has moved yet."""
+        unborn = Unborn(self.data, self.ledger, self.birth, self.note)
         for folder in self._incoming():
-            if not folder.name.startswith(NEW):
-                continue
-            if JobFolder(folder).plan.exists():
-                job = self.birth.carry_on(folder)
-                self.note("info", "born", {"job": job.id, "reason": "carried on after a restart"})
-            else:
-                remove_tree(folder)
-        fsync_folder(self.data.incoming)
+            if folder.name.startswith(NEW) and not self._alone.alone(folder.name, partial(unborn.resume, folder)):
+                self._alone.alone(folder.name, partial(self._keep_sources, folder))
+        self._alone.alone(self.data.incoming.name, partial(fsync_folder, self.data.incoming))
+
+    def _keep_sources(self, folder: Path) -> None:
+        """What a birth that waits for the next start is to take must not become part of another job."""
+        if folder.exists() and (plan := plan_of(JobFolder(folder), folder.name.removeprefix(NEW))) is not None:
+            self._kept.update(sources(plan))
 
     # --- 18 ---------------------------------------------------------------------------------------------------------
 
     def _compare_folders_and_rows(self) -> None:
-        names = set(os.listdir(self.data.jobs))
+        names = {entry.name for entry in self.data.jobs.iterdir() if entry.is_dir()}
         with self.ledger.reading() as tx:
             rows = {job.id: job for job in jobs.newest(tx, -1)}
-        for name in sorted(names):
-            folder = JobFolder(self.data.jobs / name)
-            if is_job_id(name) and not self._carried_on(folder) and name not in rows:
-                self._adopt(name)
-        self._mark_lost([job for job in rows.values() if job.state in HAS_FOLDER and job.id not in names])
-        self._find_again([job for job in rows.values() if job.state is JobState.LOST and job.id in names])
+        for name in sorted(filter(is_job_id, os.listdir(self.data.jobs))):
+            self._alone.alone(f"jobs/{name}", partial(self._complete, name, name in rows))
+        lost = [job.id for job in rows.values() if job.state in HAS_FOLDER and job.id not in names]
+        found = [job.id for job in rows.values() if job.state is JobState.LOST and job.id in names]
+        for work, each in ((self._mark_lost, lost), (self._adopt, found)):
+            for name in each:
+                self._alone.alone(f"jobs/{name}", partial(work, name))
 
-    def _mark_lost(self, lost: list[Job]) -> None:
-        for job in lost:
-            with self.ledger.transaction() as tx:
-                jobs.move(tx, job.id, Move.LOSE, "its folder is gone; nobody asked for that")
-            self.note("error", "lost", {"job": job.id, "reason": "its folder is gone"})
+    def _mark_lost(self, job: str) -> None:
+        with self.ledger.transaction() as tx:
+            jobs.move(tx, job, Move.LOSE, "its folder is gone; nobody asked for that")
+        self.note("error", "lost", {"job": job, "reason": "its folder is gone"})
 
-    def _find_again(self, found: list[Job]) -> None:
-        for job in found:
-            self._adopt(job.id)
-
-    def _carried_on(self, folder: JobFolder) -> bool:
-        """True if the folder had a plan and its birth is complete now; a plan that cannot be read is as none."""
-        if not folder.plan.exists():
-            return False
-        try:
+    def _complete(self, name: str, has_row: bool) -> None:
+        """The last step of a birth, or a row for a folder that has none."""
+        folder = JobFolder(self.data.jobs / name)
+        if folder.path.is_dir() and not folder.path.is_symlink() and plan_of(folder, name) is not None:
             self.birth.carry_on(folder.path)
-        except (ValueError, KeyError, TypeError) as exc:
-            self.note("error", "plan-unreadable", {"job": folder.path.name, "reason": exc})
-            self._adopt(folder.path.name)
-        return True
+        elif not has_row:
+            self._adopt(name)
 
     def _adopt(self, name: str) -> None:
         """Take in a job folder that the ledger does not know, or had given up: HELD, for a person to decide."""
@@ -125,62 +136,70 @@ class Recovery:
     # --- 19 ---------------------------------------------------------------------------------------------------------
 
     def _resume_runs(self) -> None:
-        """A run with a result.json is over; one without says nothing, and what still lives of it is ended."""
         with self.ledger.reading() as tx:
             running = jobs.in_state(tx, JobState.RUNNING)
         for job in running:
-            folder = JobFolder(self.data.jobs / job.id)
-            attempt = folder.attempt(job.attempt)
-            ended = self.engine.end_leftovers(run_name(job.id, job.attempt))
-            result = attempts.read_result(attempt)
-            if result is not None:
-                self.runner.finish(job.id, folder, job.attempt, result)
-                continue
-            attempts.clear(attempt)
-            with self.ledger.transaction() as tx:
-                moved = interrupt(tx, job.id, "the box ended while it was running", counts=True)
-            facts = {"job": job.id, "attempt": job.attempt, "processes-ended": ended, "state": moved.state}
-            self.run_note("warning", "interrupted", facts)
+            self._alone.alone(job.id, partial(self._resume_run, job), partial(self._hold, job.id))
+
+    def _resume_run(self, job: Job) -> None:
+        """A run with a result.json is over; one without says nothing, and what still lives of it is ended."""
+        folder = JobFolder(self.data.jobs / job.id)
+        attempt = folder.attempt(job.attempt)
+        ended = self.engine.end_leftovers(run_name(job.id, job.attempt))
+        result = attempts.read_result(attempt)
+        if result is not None:
+            self.runner.finish(job.id, folder, job.attempt, result)
+            return
+        attempts.clear(attempt)
+        with self.ledger.transaction() as tx:
+            moved = interrupt(tx, job.id, "the box ended while it was running", counts=True)
+        facts = {"job": job.id, "attempt": job.attempt, "processes-ended": ended, "state": moved.state}
+        self.run_note("warning", "interrupted", facts)
+
+    def _hold(self, job: str, why: str) -> None:
+        """Of a run that cannot be mended a person decides."""
+        with self.ledger.transaction() as tx:
+            if jobs.get(tx, job).state is JobState.RUNNING:
+                jobs.move(tx, job, Move.HOLD, f"its run cannot be ended in order: {why}")
 
     # --- 20 ---------------------------------------------------------------------------------------------------------
 
     def _gather_associations(self) -> None:
         for folder in self._incoming():
-            if folder.name.startswith("."):
-                continue
-            has_instances = any(name.endswith(".dcm") for name in os.listdir(folder))
-            try:
-                association = read_association(folder)
-            except (OSError, ValueError, KeyError) as exc:
-                self._without_record(folder, has_instances, exc)
-                continue
-            if has_instances:
-                self.gather(association)
-            else:
-                (folder / MEMBER).unlink(missing_ok=True)
-                self._drop_empty(folder)
+            if folder.name in self._kept:
+                why = "it belongs to a job whose birth goes on at the next start"
+                self.note("warning", "left", {"association": folder.name, "reason": why})
+            elif not folder.name.startswith("."):
+                self._alone.alone(folder.name, partial(self._gather, folder))
+
+    def _gather(self, folder: Path) -> None:
+        has_instances = any(name.endswith(".dcm") for name in os.listdir(folder))
+        try:
+            association = read_association(folder)
+        except (OSError, ValueError, KeyError) as exc:
+            self._without_record(folder, has_instances, exc)
+            return
+        if has_instances:
+            self.gather(association)
+        else:
+            (folder / MEMBER).unlink(missing_ok=True)
+            self._drop_empty(folder)
 
     def _without_record(self, folder: Path, has_instances: bool, exc: Exception) -> None:
         """No association.json: nothing was acknowledged yet, or it is damaged, and then nothing may be lost."""
-        if not has_instances:
+        if has_instances:
+            unknown = Association(folder.name, "?", "?", "?", now())
+            why = f"the association's record cannot be read: {reason(exc)}"
+            for path in sorted(folder.glob("*.dcm")):
+                take = partial(Quarantine(self.data.quarantine).take, path, unknown, path.stem, why)
+                self._alone.alone(f"{folder.name}/{path.name}", take)
+            self.note("error", "quarantined", {"association": folder.name, "reason": exc})
+        if not any(name.endswith(".dcm") for name in os.listdir(folder)):
             (folder / MEMBER).unlink(missing_ok=True)
-            self._drop_empty(folder)
-            return
-        unknown = Association(folder.name, "?", "?", "?", now())
-        quarantine = Quarantine(self.data.quarantine)
-        for path in sorted(folder.glob("*.dcm")):
-            quarantine.take(path, unknown, path.stem, f"the association's record cannot be read: {exc}")
-        (folder / MEMBER).unlink(missing_ok=True)
         self._drop_empty(folder)
-        self.note("error", "quarantined", {"association": folder.name, "reason": exc})
 
     def _drop_empty(self, folder: Path) -> None:
         try:
             folder.rmdir()
         except OSError as exc:
             self.note("warning", "left", {"folder": folder.name, "reason": exc})
-
-
-def describe(exc: MagickboxError | OSError) -> str:
-    """Why a box cannot start, in one line."""
-    return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
