@@ -7,7 +7,7 @@ import difflib
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from magickbox.processor import Group, Late
 
 FOR_EVER = math.inf
 PREFIX = "MAGICKBOX_"
+PLACES = ("data", "config", "routing", "processors")  # options that are no settings, but have variables too
 Value = str | int | float | bool | list[str]
 
 
@@ -175,6 +176,7 @@ class Loaded:
 
     settings: Settings
     sources: Mapping[str, str]
+    values: Mapping[str, Value] = field(default_factory=dict)  # as they were given, of those that were
 
 
 def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Value | None]) -> Loaded:
@@ -197,7 +199,17 @@ def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str
     if problems:
         raise ConfigError("\n".join(problems))
     sources = {name: values[name][1] if name in values else "default" for name in SETTINGS}
-    return Loaded(Settings(**read), sources)  # type: ignore[arg-type]  # the table's readers give the fields' types
+    given = {name: value for name, (value, _) in values.items()}
+    return Loaded(Settings(**read), sources, given)  # type: ignore[arg-type]  # the table's readers give the fields' types
+
+
+def stray_variables(environment: Mapping[str, str]) -> list[str]:
+    """Environment variables that are called like the box's, but are none of them, with what may be meant."""
+    if PREFIX + "RUN" in environment:
+        return []  # called by a processor, which gets variables of its own
+    known = [PREFIX + name.upper() for name in (*SETTINGS, *PLACES)]
+    stray = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return [f"{name}: there is no such environment variable{_nearest(name, known)}" for name in stray]
 
 
 def _from_file(file: Path, problems: list[str]) -> dict[str, tuple[Value, str]]:
@@ -221,8 +233,8 @@ def _line_of(text: str, name: str) -> int:
     return next(lines, 1)
 
 
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, SETTINGS, 1, 0.5)
+def _nearest(name: str, known: Iterable[str] = SETTINGS) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 

@@ -4,6 +4,7 @@ The ballast is a file that is given up when the disk is full, so that the ledger
 when there is room again.
 """
 
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from magickbox.errors import ConfigError
 
 BALLAST = 16 * 1024 * 1024
+_FEWEST = 1024
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -38,9 +40,27 @@ def read_mark(text: str) -> Mark:
             return Mark(share=share)
         number = plain.rstrip("BKMGTI ").strip()
         unit = plain[len(number) :].strip().removesuffix("B").removesuffix("I")
-        return Mark(amount=int(float(number) * _UNITS[unit]))
+        amount = float(number) * _UNITS[unit]
+        if not 0 <= amount < math.inf:
+            raise ValueError
     except (ValueError, KeyError):
         raise ConfigError(f"min_free: '{text}' is neither a percentage such as '5%' nor a size such as '2G'") from None
+    if 0 < amount < _FEWEST:
+        meant = f"{amount * 100:g}%" if amount < 1 else f"{amount:g}%" if amount < 100 else f"{amount:g} MB"
+        raise ConfigError(f"min_free: '{text}' is a number of bytes, too few to mean anything; did you mean '{meant}'?")
+    return Mark(amount=int(amount))
+
+
+def mark_problem(folder: Path, mark: Mark) -> str | None:
+    """Why nothing could ever be taken with this mark on the filesystem of ``folder``; None if something could."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    status = os.statvfs(there)
+    total = status.f_blocks * status.f_frsize
+    if mark.of(total) < total:
+        return None
+    return (
+        f"min_free is {mark.of(total)} bytes, but the filesystem of {folder} has only {total}: nothing would be taken"
+    )
 
 
 class Disk:

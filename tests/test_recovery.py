@@ -16,6 +16,8 @@ from magickbox.errors import DiskFull, LedgerError
 from magickbox.job import Job, JobState
 from magickbox.ledger import Ledger, jobs
 from magickbox.mending.boundary import Boundary
+from magickbox.processor import Outcome
+from magickbox.runs import attempt as attempts
 from magickbox.service import Box, Places, build
 from magickbox.verification.ownership import where_is
 
@@ -127,7 +129,9 @@ def test_a_birth_that_cannot_go_on_keeps_its_sources_for_the_next_start(box: Tes
 def test_a_run_that_cannot_be_mended_is_held(box: TestBox) -> None:
     job = box.job(A)
     box.start(job)
-    (box.folder(job).attempt(1).path / "result.json").mkdir(parents=True)
+    attempt = attempts.prepare(box.folder(job), 1, tuple(path.name for path in box.folder(job).input.iterdir()))
+    attempts.write_result(attempt, attempts.RunResult(0, Outcome("success")))
+    box.folder(job).proc.mkdir()
     after = started(box)[job.id]
     assert after.state is JobState.HELD
     assert "its run cannot be ended in order" in after.reason

@@ -137,10 +137,30 @@ def test_a_file_that_goes_away_leaves_the_rules_in_force_and_is_not_written_anew
     assert not box.keeper.refresh()
     assert box.names == ["a"]
     assert not box.file.exists()
-    assert box.said("error").count("No such file") == 1
+    assert box.said("error").count("is gone; the last good rules stay in force") == 1
     box.file.write_text(NAMED % "a")
     assert box.keeper.refresh()
     assert box.keeper.problem is None
+
+
+def test_a_file_that_is_gone_at_a_restart_leaves_the_last_good_rules_in_force(box: Box) -> None:
+    box.file.write_text(NAMED % "a")
+    box.keeper.open()
+    box.file.unlink()
+    box.restarted().open()
+    assert box.names == ["a"]
+    assert not box.file.exists()
+    assert "write a file with no rules to have none" in (box.keeper.problem or "")
+    assert "is gone" in box.said("error")
+    box.file.write_text(EMPTY)
+    assert box.keeper.refresh()
+    assert box.names == []
+
+
+def test_a_folder_of_the_rules_that_is_not_there_is_named(tmp_path: Path) -> None:
+    keeper = RuleKeeper(tmp_path / "no" / "r.json", tmp_path / "rules.json", lambda _level, _text: None)
+    with pytest.raises(RulesRefused, match="there is no folder"):
+        keeper.open()
 
 
 def test_a_file_that_is_replaced_by_rename_is_picked_up(box: Box) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from magickbox.cli import places
 from magickbox.cli.output import print_json
-from magickbox.config import Settings
+from magickbox.config import Loaded, Settings, stray_variables
+from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
 from magickbox.rules.file import RulesRefused, load
+from magickbox.rules.keeper import GONE
+from magickbox.service import Places
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,15 +26,15 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def run(args: argparse.Namespace) -> int:
     """Look at everything, say everything that is wrong."""
-    settings, sources, problems = Settings(), {}, []
+    loaded, problems = Loaded(Settings(), {}), []
     try:
         loaded = places.settings(args)
-        settings, sources = loaded.settings, dict(loaded.sources)
     except ConfigError as exc:
         problems += [f"settings: {line}" for line in str(exc).splitlines()]
-    where = places.places(args)
-    good = [f"settings: {name} from {source}" for name, source in sources.items() if source != "default"]
-    for told, wrong in (_data(where.data.root), _routing(where.routing, settings), _dropins(where.processors)):
+    problems += [f"settings: {line}" for line in stray_variables(os.environ)]
+    where, settings = places.places(args), loaded.settings
+    good = [f"settings: {name} = {value} from {loaded.sources[name]}" for name, value in loaded.values.items()]
+    for told, wrong in (_data(where.data.root, settings), _routing(where, settings), _dropins(where)):
         good += told
         problems += wrong
     if args.json:
@@ -44,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _data(root: Path) -> tuple[list[str], list[str]]:
+def _data(root: Path, settings: Settings) -> tuple[list[str], list[str]]:
+    problem = mark_problem(root, settings.min_free)
+    if problem:
+        return [], [f"settings: {problem}"]
     if not root.exists():
         return [f"data: {root} is not there yet; it is made at the first start"], []
     if not os.access(root, os.W_OK | os.X_OK):
@@ -52,8 +58,13 @@ def _data(root: Path) -> tuple[list[str], list[str]]:
     return [f"data: {root}"], []
 
 
-def _routing(path: Path, settings: Settings) -> tuple[list[str], list[str]]:
+def _routing(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
+    path = where.routing
     if not path.exists():
+        if where.data.last_good_rules.exists():
+            return [], [f"routing: {path} is gone; {GONE}"]
+        if path.parent != where.data.root and not path.parent.is_dir():
+            return [], [f"routing: {path}: there is no folder {path.parent} (--routing)"]
         return [f"routing: {path} is not there yet; an empty one is made at the first start"], []
     try:
         rules = load(path, settings.me, settings.me_port)
@@ -64,10 +75,13 @@ def _routing(path: Path, settings: Settings) -> tuple[list[str], list[str]]:
     return [f"routing: {path}: {len(rules.rules)} rules", *(f"routing: note: {w}" for w in rules.warnings)], []
 
 
-def _dropins(folder: Path) -> tuple[list[str], list[str]]:
-    dropins = read_dropins(folder)
+def _dropins(where: Places) -> tuple[list[str], list[str]]:
+    problem = places.processors_problem(where)
+    if problem:
+        return [], [f"processors: {problem}"]
+    dropins = read_dropins(where.processors)
     good = [
         f"processor {p.name}: serves {p.called_ae}" + ("" if p.enabled else " (switched off)") for p in dropins.good
     ]
     bad = [f"processor {b.name}: {problem}" for b in dropins.bad for problem in b.problems]
-    return good or [f"processors: none in {folder}"], bad
+    return good or [f"processors: none in {where.processors}"], bad

@@ -67,6 +67,13 @@ def processors(args: argparse.Namespace, data: DataFolder, environment: Mapping[
     return here if here.is_dir() else data.root / DEFAULT_PROCESSORS
 
 
+def processors_problem(found: Places) -> str | None:
+    """Why the drop-ins cannot be found: a folder that was named must be there; the default one is made."""
+    if found.processors.is_dir() or found.processors == found.data.root / DEFAULT_PROCESSORS:
+        return None
+    return f"{found.processors}: there is no such folder (--processors); make it, or name the one you mean"
+
+
 def make_default_processors(found: Places) -> None:
     """Make the folder of the drop-ins if it is the one in the data folder; one that was named must be there."""
     if found.processors == found.data.root / DEFAULT_PROCESSORS:

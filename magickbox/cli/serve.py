@@ -8,6 +8,8 @@ import threading
 
 from magickbox import __version__
 from magickbox.cli import places
+from magickbox.config import stray_variables
+from magickbox.errors import ConfigError
 from magickbox.service import Box, build
 
 
@@ -24,6 +26,9 @@ def run(args: argparse.Namespace) -> int:
     _raise_descriptor_limit()
     loaded = places.settings(args)
     found = places.places(args)
+    problem = places.processors_problem(found)
+    if problem:
+        raise ConfigError(problem)
     box = build(loaded.settings, found, os.environ)
     places.make_default_processors(found)
     stopped = threading.Event()
@@ -66,4 +71,5 @@ def introduction(box: Box) -> list[str]:
     lines += [f"  bad processor {bad.name}: {bad.problems[0]}" for bad in dropins.bad]
     if box.rules.problem:
         lines.append(f"  the last good rules are in use: {box.rules.problem}")
+    lines += [f"  note: {stray}" for stray in stray_variables(os.environ)]
     return lines

@@ -17,6 +17,7 @@ Report = Callable[[str, str], None]
 PAUSE = 0.5  # seconds between two looks at the file's state
 SETTLED = 2.0  # seconds after which a file's time tells for sure that it was not written again
 MOST_REPORTED = 20
+GONE = "the last good rules stay in force; write a file with no rules to have none"
 
 _Signature = tuple[int, int, int]
 
@@ -68,16 +69,26 @@ class RuleKeeper:
             self._thread.join()
 
     def open(self) -> None:
-        """Read the rules for the first time; an absent file is written empty.
+        """Read the rules for the first time; an absent file is written empty if there are no rules from before.
 
         Raises RulesRefused if the file is bad and there are no good rules from before, OSError if an absent one cannot
         be written.
         """
         if not os.path.lexists(self._file):
+            if self._last_good.exists():
+                self._gone()
+                return
+            if not self._file.parent.is_dir():
+                raise RulesRefused(f"{self._file}: there is no folder {self._file.parent} for the rules (--routing)")
             write_atomic(self._file, EMPTY.encode())
             self._report("warning", f"{self._file} was not there; an empty one was written: nothing is routed")
         if not self.refresh():
             self._fall_back()
+
+    def _gone(self) -> None:
+        """The file is gone since the last start: that is no order to route nothing any more."""
+        self._refuse((f"{self._file} is gone; {GONE}",))
+        self._fall_back()
 
     def refresh(self) -> bool:
         """Look at the file, once; False if it is not what is in force."""
@@ -86,6 +97,9 @@ class RuleKeeper:
                 self._look()
             except RulesRefused as exc:
                 self._refuse(exc.problems)
+            except FileNotFoundError:
+                self._signature = self._content = None
+                self._refuse((f"{self._file} is gone; {GONE}",))
             except OSError as exc:
                 self._signature = self._content = None  # whatever comes back is looked at
                 self._refuse((f"{self._file}: {exc.strerror or exc}",))
@@ -134,7 +148,8 @@ class RuleKeeper:
         self._problems = problems
         for problem in problems[:MOST_REPORTED]:
             self._report("error", problem)
-        self._report("error", f"{self._file} is not used until it is mended")
+        if os.path.lexists(self._file):
+            self._report("error", f"{self._file} is not used until it is mended")
 
     def _fall_back(self) -> None:
         """At the start: take the last good rules in place of a bad file; raises RulesRefused if there are none."""
