@@ -124,12 +124,13 @@ def _refuse(constant: str) -> None:
 
 
 def judge_run(
-    exit_code: int | None, proc_json: bytes | None, last_line: str = "", trouble: str | None = None
+    exit_code: int | None, proc_json: bytes | str | None, last_line: str = "", trouble: str | None = None
 ) -> Outcome:
     """The outcome of a run, by the table of the contracts' section 4.
 
-    ``exit_code`` is negative for a signal, as subprocess has it; ``trouble`` says that the box ended the run or could
-    not start it (out of time, killed, could not start) and wins over everything else.
+    ``proc_json`` is a sentence if there is one that cannot be read. ``exit_code`` is negative for a signal, as
+    subprocess has it; ``trouble`` says that the box ended the run or could not start it (out of time, killed, could
+    not start) and wins over everything else.
     """
     if trouble is not None:
         return Outcome(FAILED, trouble)
@@ -138,7 +139,7 @@ def judge_run(
             return Outcome(SUCCESS)
         said = f"exit code {exit_code}" if exit_code is None or exit_code >= 0 else f"killed by signal {-exit_code}"
         return Outcome(FAILED, f"{said}: {last_line}" if last_line else said)
-    entries = read_proc_json(proc_json)
+    entries = proc_json if isinstance(proc_json, str) else read_proc_json(proc_json)
     if isinstance(entries, str):
         return Outcome(FAILED, entries, invalid=entries)
     success, message = entries[0]["success"], str(entries[0].get("message", ""))[:MAX_MESSAGE]

@@ -141,12 +141,23 @@ def _was_published(tx: Transaction, job: Job) -> bool:
 
 def _move(tx: Transaction, job: Job, decision: Decision, count: int) -> Job:
     """Where the job goes from here: DELIVERING, or its end if there is nothing to send."""
+    aside = _left_aside(decision)
     if count:
         planned = "1 delivery" if count == 1 else f"{count} deliveries"
-        return jobs.move(tx, job.id, Move.ROUTE, f"{planned} decided by {_rules_that_apply(decision)}")
+        return jobs.move(tx, job.id, Move.ROUTE, f"{planned} decided by {_rules_that_apply(decision)}{aside}")
     if (job.outcome or "").casefold() == FAILED:
-        return jobs.move(tx, job.id, Move.ALARM, f"{_NO_RULE}: {job.message}")
-    return jobs.move(tx, job.id, Move.SETTLE, "no rule asks for a delivery")
+        return jobs.move(tx, job.id, Move.ALARM, f"{_NO_RULE}: {job.message}{aside}")
+    return jobs.move(tx, job.id, Move.SETTLE, f"no rule asks for a delivery{aside}")
+
+
+def _left_aside(decision: Decision) -> str:
+    """How many DICOM files no rule could take, as the end of a reason; without names, since it is logged."""
+    listings = [rule.listing for rule in decision.rules if rule.listing is not None]
+    files = {path for listing in listings for path, _ in listing.unreadable}
+    if not files:
+        return ""
+    what = "1 DICOM file was" if len(files) == 1 else f"{len(files)} DICOM files were"
+    return f"; {what} left aside as unreadable, see 'magickbox explain'"
 
 
 def _rules_that_apply(decision: Decision) -> str:

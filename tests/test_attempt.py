@@ -9,7 +9,7 @@ from boxes import Image, TestBox, new_box
 
 from magickbox.jobfolder import JobFolder, remove_tree
 from magickbox.ledger import jobs
-from magickbox.processor import Outcome, Processor
+from magickbox.processor import Outcome, Processor, judge_run
 from magickbox.runs import attempt as attempts
 from magickbox.runs.inputguard import InputGuard
 from magickbox.selection import look_below
@@ -94,8 +94,9 @@ def test_an_odd_proc_json_is_not_followed(folder: JobFolder, tmp_path: Path, kin
     else:
         attempt.proc.write_bytes(b" " * (attempts.MAX_PROC_JSON + 1))
     said = attempts.read_said(attempt)
-    assert said is not None
-    assert said.startswith(b"proc.json ")
+    assert isinstance(said, str)
+    assert said.startswith("proc.json ")
+    assert judge_run(0, said).invalid == said
 
 
 def test_an_output_that_is_gone_or_a_link_is_an_empty_folder(folder: JobFolder, tmp_path: Path) -> None:
@@ -107,6 +108,10 @@ def test_an_output_that_is_gone_or_a_link_is_an_empty_folder(folder: JobFolder, 
     attempt.output.symlink_to(tmp_path)
     sealed = attempts.seal(attempt)
     assert sealed == attempts.Sealed(None, "OUTPUT was replaced by a link; it is empty")
+    attempt.output.rmdir()
+    attempt.output.touch()
+    assert attempts.read_said(attempt) is None
+    assert attempts.seal(attempt).remark == "OUTPUT was replaced by a file; it is empty"
     assert attempts.with_remark(Outcome("success", "well"), sealed.remark).message == f"well. {sealed.remark}"
     assert not attempt.output.is_symlink()
     assert os.listdir(attempt.output) == []

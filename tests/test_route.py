@@ -11,10 +11,11 @@ import pytest
 from boxes import Image, TestBox, new_box
 
 from magickbox.births.rerun import rerun
+from magickbox.destination import DicomDestination
 from magickbox.errors import ForbiddenMove
 from magickbox.job import Job, JobState
 from magickbox.route import Route
-from magickbox.routing import Rules
+from magickbox.routing import Endpoint, Rule, Rules, pattern
 from magickbox.selection import look_below
 
 Note = Callable[[str, str, Mapping[str, object]], None]
@@ -47,6 +48,11 @@ def no_rules() -> Rules:
     return Rules((), "digest")
 
 
+def all_to_a_station() -> Rules:
+    station = DicomDestination("10.0.0.5", 104, "ME", "PACS")
+    return Rules((Rule("all", (Endpoint(pattern("success"), station),)),), "digest")
+
+
 def test_a_name_that_is_no_text_leaves_one_file_aside(box: TestBox) -> None:
     job = has_run(box)
     folder = box.folder(job)
@@ -67,6 +73,18 @@ def test_links_in_a_circle_leave_themselves_aside(box: TestBox) -> None:
     listing = look_below(folder.path)("OUTPUT", frozenset())
     assert [file.path for file in listing.files] == ["OUTPUT/good.dcm"]
     assert sorted(name for name, _ in listing.unreadable) == ["OUTPUT/a", "OUTPUT/b", "OUTPUT/loop"]
+
+
+def test_what_was_left_aside_is_told(box: TestBox) -> None:
+    aside = "1 DICOM file was left aside as unreadable, see 'magickbox explain'"
+    some, none = has_run(box), has_run(box)
+    (box.folder(none).output / "good.dcm").unlink()
+    for job in (some, none):
+        (box.folder(job).output / "loop").symlink_to("loop")
+    with routing(box, all_to_a_station):
+        until_reason(box, some, f"1 delivery decided by 'all'; {aside}")
+        until_reason(box, none, f"no rule asks for a delivery; {aside}")
+    assert (box.row(some).state, box.row(none).state) == (JobState.DELIVERING, JobState.DONE)
 
 
 def test_without_file_handles_nothing_is_decided(box: TestBox, monkeypatch: pytest.MonkeyPatch) -> None:

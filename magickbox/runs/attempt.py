@@ -61,22 +61,22 @@ def _put(path: Path, data: bytes) -> None:
     write_atomic(path, data)
 
 
-def read_said(attempt: AttemptFolder) -> bytes | None:
+def read_said(attempt: AttemptFolder) -> bytes | str | None:
     """What the processor wrote as proc.json, beside info.json or in OUTPUT; None if it wrote none.
 
-    A link, a device or a file of more than 1 MiB is no proc.json, and reads as an invalid one.
+    A link, a folder, a device or a file of more than 1 MiB is no proc.json: then a sentence says so.
     """
     for path in (attempt.proc, attempt.output / "proc.json"):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
-            return f"proc.json cannot be read: {exc.strerror}".encode()
+            return f"proc.json cannot be read: {exc.strerror}"
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_PROC_JSON:
-                return b"proc.json is not a file of at most 1 MiB"
+                return "proc.json is not a file of at most 1 MiB"
             with os.fdopen(os.dup(fd), "rb") as file:
                 return file.read(MAX_PROC_JSON)
         finally:
