@@ -25,7 +25,7 @@ class Removal:
             if only_if not in (None, jobs.get(tx, job).state):
                 raise ForbiddenMove(f"{job} is no longer {only_if}")
             jobs.move(tx, job, Move.DELETE, why, who)
-            endings.cancel_open(tx, job, who)
+            endings.cancel_open(tx, job, who, "its job is deleted")
         self._reached(Step.DELETE_MARKED)
         return self.carry_on(job)
 

@@ -194,10 +194,39 @@ def test_retry_gives_a_new_budget_and_reopens_the_job(ledger: Ledger) -> None:
         assert (opened.state, opened.tries, opened.ended) == (S.OPEN, 0, None)
         assert deliveries.progress(tx, number) == Progress(pending=2, sent=1)
     assert job_state(ledger) is JobState.DELIVERING
-    with ledger.transaction() as tx, pytest.raises(ForbiddenMove, match="only what is CANCELLED, DEAD, REPLACED"):
+    with ledger.transaction() as tx:
+        endings.deliver(tx, number)
+    with ledger.transaction() as tx, pytest.raises(ForbiddenMove, match="only what is CANCELLED, DEAD, OPEN, REPLACED"):
         endings.retry(tx, number, "anna")
     with ledger.transaction() as tx, pytest.raises(NotFound):
         endings.retry(tx, 99, "anna")
+
+
+def test_retry_of_an_open_delivery_is_tried_at_once_with_the_budget_it_has(ledger: Ledger) -> None:
+    (number,) = routed(ledger, entry(PACS))
+    with ledger.transaction() as tx:
+        deliveries.try_again_at(tx, number, now() + timedelta(hours=6), 7, "no")
+        again = endings.retry(tx, number, "anna")
+        assert again.next_try is not None
+        assert (again.state, again.tries, again.next_try <= now()) == (S.OPEN, 7, True)
+
+
+def test_what_is_cancelled_with_its_job_says_so(ledger: Ledger) -> None:
+    (number,) = routed(ledger, entry(PACS))
+    with ledger.transaction() as tx:
+        endings.cancel_open(tx, "job", "anna", "its job is deleted")
+        assert deliveries.get(tx, number).reason == "its job is deleted, asked by anna"
+
+
+def test_attempts_are_counted_over_all_budgets(ledger: Ledger) -> None:
+    first, _ = routed(ledger, entry(PACS), entry(QC))
+    with ledger.transaction() as tx:
+        for _n in range(2):
+            deliveries.begin_attempt(tx, first)
+        endings.fail(tx, first, "no")
+        endings.retry(tx, first, "anna")
+        deliveries.begin_attempt(tx, first)
+        assert deliveries.attempt_counts(tx) == {first: 3}
 
 
 def test_a_retried_gate_that_arrives_takes_the_alarm_of_its_dead_fallback(ledger: Ledger) -> None:

@@ -423,3 +423,14 @@ def test_many_files_are_bounded(tmp_path: Path) -> None:
     for number in range(6000):
         (path / f"f{number:05}").touch()
     assert only(read_dropins(tmp_path)).digest
+
+
+def test_a_script_with_windows_line_ends_is_bad(place: Path) -> None:
+    lone(place / "Lone.sh", "#!/bin/sh\r\necho\r\n")
+    folder(place / "Declared")
+    lone(place / "Declared" / "run.sh", "#!/bin/sh\r\necho\r\n")
+    lone(place / "Well.sh", "#!/bin/sh\necho\r\n")
+    found = read_dropins(place)
+    assert [p.name for p in found.good] == ["Well"]
+    assert {bad.name for bad in found.bad} == {"Lone", "Declared"}
+    assert all("its first line ends with a carriage return" in bad.problems[0] for bad in found.bad)

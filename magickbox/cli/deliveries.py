@@ -1,14 +1,15 @@
 """``magickbox deliveries``: list them, try one again, take one back."""
 
 import argparse
+from dataclasses import replace
 
 from magickbox.cli import places
 from magickbox.cli.doing import do
 from magickbox.cli.output import moment, print_json, print_table
-from magickbox.delivery import DeliveryState
-from magickbox.ledger import deliveries
+from magickbox.delivery import Delivery, DeliveryState
+from magickbox.ledger import Transaction, deliveries, jobs
 
-VERBS = {"retry": "try it again, with a new budget", "cancel": "take it back"}
+VERBS = {"retry": "try it again, with a new budget; at once if it is open", "cancel": "take it back"}
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,7 +40,9 @@ def run_list(args: argparse.Namespace) -> int:
     ledger = places.ledger_to_read(args)
     states = frozenset(DeliveryState(s) for s in args.state or ())
     with ledger.reading() as tx:
-        found = deliveries.listing(tx, args.job, tuple(sorted(states)))
+        if args.job is not None:
+            jobs.get(tx, args.job)  # a name that no job has is a mistake, not an empty list
+        found = as_told(tx, deliveries.listing(tx, args.job, tuple(sorted(states))))
     if args.json:
         print_json(found)
     else:
@@ -50,3 +53,9 @@ def run_list(args: argparse.Namespace) -> int:
         ]
         print_table(head, rows, "no deliveries")
     return 0
+
+
+def as_told(tx: Transaction, found: list[Delivery]) -> list[Delivery]:
+    """Deliveries as people read them: all attempts ever made are tries, and entries count from 1 as in the logs."""
+    counts = deliveries.attempt_counts(tx)
+    return [replace(each, tries=counts.get(each.id, 0), entry=each.entry + 1) for each in found]

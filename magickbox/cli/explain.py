@@ -9,7 +9,7 @@ from magickbox.config import Settings
 from magickbox.datafolder import DataFolder
 from magickbox.errors import NotFound
 from magickbox.explanation import as_text, explain
-from magickbox.job import HAS_FOLDER
+from magickbox.job import HAS_FOLDER, Job, JobState
 from magickbox.ledger import jobs
 from magickbox.route import decision_for
 from magickbox.routing import Rules
@@ -38,10 +38,16 @@ def run(args: argparse.Namespace) -> int:
         print_json(explain(decision, with_values=True))
         return 0
     if job.outcome is None:
-        print(f"{job.id} is {job.state} and has no outcome yet; this is what would happen without a processor")
+        print(_without_outcome(job))
     for line in as_text(decision):
         print(shown(line))
     return 0
+
+
+def _without_outcome(job: Job) -> str:
+    if job.state is JobState.DONE and job.attempt == 0 and job.reason.startswith("duplicate"):
+        return f"{job.id} is a {job.reason}, nor routed; this is what would happen without a processor if it were"
+    return f"{job.id} is {job.state} and has no outcome yet; this is what would happen without a processor"
 
 
 def _rules(args: argparse.Namespace, data: DataFolder, settings: Settings) -> Rules:

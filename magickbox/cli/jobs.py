@@ -3,9 +3,10 @@
 import argparse
 
 from magickbox.cli import places
+from magickbox.cli.deliveries import as_told
 from magickbox.cli.doing import do
 from magickbox.cli.output import moment, print_json, print_table, shown, size
-from magickbox.job import Job, JobState
+from magickbox.job import HAS_FOLDER, Job, JobState
 from magickbox.ledger import Transaction, deliveries, jobs
 
 VERBS = {
@@ -47,7 +48,9 @@ def run_list(args: argparse.Namespace) -> int:
     """Print the jobs."""
     ledger = places.ledger_to_read(args)
     with ledger.reading() as tx:
-        found = jobs.newest(tx, args.limit, [JobState(s) for s in args.state or ()])
+        found = jobs.newest(tx, args.limit + 1 if args.limit >= 0 else -1, [JobState(s) for s in args.state or ()])
+    cut = 0 <= args.limit < len(found)
+    found = found[: args.limit] if cut else found
     if args.json:
         print_json(found)
     else:
@@ -56,6 +59,8 @@ def run_list(args: argparse.Namespace) -> int:
             (j.id, j.state, j.outcome, j.calling_ae, j.called_ae, j.instances, moment(j.since), j.reason) for j in found
         ]
         print_table(head, rows, "no jobs")
+        if cut:
+            print(f"there are more; these are the newest {args.limit} (--limit N shows more, --limit -1 all)")
     return 0
 
 
@@ -67,13 +72,13 @@ def run_show(args: argparse.Namespace) -> int:
         if args.json:
             print_json(_everything(tx, job))
             return 0
-        _print_job(job, str(places.data_folder(args).jobs / job.id))
+        _print_job(job, str(places.data_folder(args).jobs / job.id) if job.state in HAS_FOLDER else None)
         _print_parts(tx, job)
     return 0
 
 
 def _everything(tx: Transaction, job: Job) -> dict[str, object]:
-    sent = deliveries.listing(tx, job.id)
+    sent = as_told(tx, deliveries.listing(tx, job.id))
     return {
         "job": job,
         "associations": jobs.shares_of(tx, job.id),
@@ -87,7 +92,7 @@ def _everything(tx: Transaction, job: Job) -> dict[str, object]:
     }
 
 
-def _print_job(job: Job, folder: str) -> None:
+def _print_job(job: Job, folder: str | None) -> None:
     facts = {
         "job": job.id,
         "state": f"{job.state} since {moment(job.since)}",
@@ -119,7 +124,7 @@ def _print_parts(tx: Transaction, job: Job) -> None:
     ]
     print_table(("N", "PROCESSOR", "BEGAN", "ENDED", "EXIT", "OUTCOME", "MESSAGE"), runs, "none")
     print("\ndeliveries")
-    sent = deliveries.listing(tx, job.id)
+    sent = as_told(tx, deliveries.listing(tx, job.id))
     rows2 = [(d.id, d.state, d.rule, str(d.destination), d.instances, d.tries, d.reason) for d in sent]
     print_table(("ID", "STATE", "RULE", "TO", "INSTANCES", "TRIES", "REASON"), rows2, "none")
     for delivery in sent:

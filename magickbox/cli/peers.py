@@ -100,7 +100,8 @@ def _item(path: Path) -> Item:
         meta = read_file_meta(stream)
         stream.seek(meta.offset)
         identity = identify(stream, meta.transfer_syntax)
-    sop_class, sop_instance = meta.sop_class or identity.sop_class, meta.sop_instance or identity.sop_instance
+    # The dataset's word counts, as when the box routes: scripts that change UIDs often leave the file meta as it was.
+    sop_class, sop_instance = identity.sop_class or meta.sop_class, identity.sop_instance or meta.sop_instance
     if not sop_class or not sop_instance:
         raise UnreadableHeader("it has no SOP class or SOP instance UID")
     return Item(path, sop_class, sop_instance, meta.transfer_syntax)

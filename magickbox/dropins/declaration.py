@@ -13,6 +13,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError
 
 from magickbox.association import title_problem
+from magickbox.dropins.files import first_bytes, line_end_problem
 from magickbox.positionedjson import Document, NotJson, read
 from magickbox.processor import Group, Late, Processor
 from magickbox.rules.check import Problem, told
@@ -145,6 +146,8 @@ def _element_problem(folder: Path, index: int, command: list[str]) -> str | None
         return f"'{part}' does not exist in the processor's folder"
     if index == 0 and not (path.is_file() and os.access(path, os.X_OK)):
         return f"'{part}' is not an executable file (chmod +x)"
+    if index == 0 and (problem := line_end_problem(first_bytes(path))):
+        return f"'{part}': {problem}"
     return None
 
 

@@ -10,6 +10,7 @@ import xxhash
 
 WHOLE = 1024 * 1024  # bytes; larger files count by name, size and time, so that a model of 2 GB is not read
 MOST = 5000  # files of one drop-in that are looked at; a drop-in may carry an environment of its own
+FIRST_LINE = 256  # bytes in which the first line of a script ends
 SKIPPED = frozenset({"__pycache__", "node_modules"})
 
 
@@ -43,6 +44,23 @@ def signature(folder: Path) -> str:
             numbers = (told.st_ino, told.st_size, told.st_mode, told.st_mtime_ns, told.st_ctime_ns)
             total.update(os.fsencode(file.name) + repr(numbers).encode())
     return total.hexdigest()
+
+
+def first_bytes(path: Path) -> bytes:
+    """The beginning of a file, with the first line if it is a script; nothing if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(FIRST_LINE)
+    except OSError:
+        return b""
+
+
+def line_end_problem(start: bytes) -> str | None:
+    """Why a script that begins with these bytes cannot be started: Linux takes a carriage return as part of a name."""
+    first, newline, _ = start.partition(b"\n")
+    if newline and first.startswith(b"#!") and first.endswith(b"\r"):
+        return "its first line ends with a carriage return; save it with Unix line ends"
+    return None
 
 
 def _content(file: DropinFile) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from magickbox.association import title_problem
 from magickbox.dropins.declaration import FILE, Wrong, pattern_of, read_processor_json
-from magickbox.dropins.files import digest
+from magickbox.dropins.files import FIRST_LINE, digest, line_end_problem
 from magickbox.processor import Processor
 
 MARK = ".disabled"  # NAME.disabled beside a lone file switches it off
@@ -114,12 +114,15 @@ def _read_folder(path: Path) -> Processor | BadDropin | None:
 
 def _read_lone(path: Path) -> Processor | BadDropin | None:
     with open(path, "rb") as file:
-        start = file.read(4)
+        start = file.read(FIRST_LINE)
     if not os.access(path, os.X_OK):
         is_script = start.startswith(b"#!") and path.suffix.lower() in SCRIPTS
         return _bad(path, f"not executable: chmod +x {_shown(path)}") if is_script else None
     if not start.startswith(PROGRAM_STARTS):
         return _bad(path, "neither a program nor a script: its first line must begin with #!")
+    problem = line_end_problem(start)
+    if problem is not None:
+        return _bad(path, problem)
     problem = title_problem(path.stem)
     if problem is not None:
         return _bad(path, f"its name is the AE title it serves, and {problem}")

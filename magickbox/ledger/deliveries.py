@@ -255,6 +255,12 @@ def attempts(tx: Transaction, delivery: int) -> list[DeliveryAttempt]:
     return [DeliveryAttempt(int(r[0]), from_text(r[1]), _moment(r[2]), int(r[3]), int(r[4]), str(r[5])) for r in rows]
 
 
+def attempt_counts(tx: Transaction) -> dict[int, int]:
+    """How many attempts there were at each delivery that has any, whatever its present budget counts."""
+    rows = tx.execute("SELECT delivery, count(*) FROM delivery_attempts GROUP BY delivery")
+    return {int(row[0]): int(row[1]) for row in rows}
+
+
 def try_again_at(tx: Transaction, delivery: int, moment: datetime, tries: int, reason: str) -> None:
     """Leave a delivery open, to be tried again at ``moment``."""
     tx.execute(

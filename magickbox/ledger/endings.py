@@ -118,11 +118,17 @@ def close_attempts(tx: Transaction) -> int:
 def retry(tx: Transaction, delivery: int, who: str) -> Delivery:
     """Try a delivery again that is over and did not arrive, with a new budget; what was sent is not sent again.
 
+    One that is open is tried at once, with the budget that it has.
+
     Raises ForbiddenMove if the delivery's or its job's state does not allow that.
     """
     was = deliveries.get(tx, delivery)
+    if was.state is S.OPEN:
+        tx.execute("UPDATE deliveries SET next_try = ? WHERE id = ?", (to_text(now()), delivery))
+        return deliveries.get(tx, delivery)
     if was.state not in RETRYABLE:
-        raise ForbiddenMove(f"delivery {delivery} is {was.state}; only what is {_words(RETRYABLE)} can be tried again")
+        able = _words(RETRYABLE | {S.OPEN})
+        raise ForbiddenMove(f"delivery {delivery} is {was.state}; only what is {able} can be tried again")
     job = jobs.get(tx, was.job)
     goes_on = job.resume if job.state is JobState.HELD else job.state
     if goes_on is not JobState.DELIVERING:
@@ -159,8 +165,8 @@ def cancel(tx: Transaction, delivery: int, who: str) -> Delivery:
     return ended
 
 
-def cancel_open(tx: Transaction, job: str, who: str) -> int:
-    """Take back what is open, waiting or dead before a job is decided anew; returns how many those were.
+def cancel_open(tx: Transaction, job: str, who: str, why: str = "decided anew") -> int:
+    """Take back what is open, waiting or dead before a job is decided anew or deleted; returns how many those were.
 
     The dead ones too: the new decision, not the old one, says from then on whether all is well.
     """
@@ -168,5 +174,5 @@ def cancel_open(tx: Transaction, job: str, who: str) -> int:
     found = deliveries.listing(tx, job, over)
     for delivery in found:
         was = f" (it was dead: {delivery.reason})" if delivery.state is S.DEAD else ""
-        _end(tx, delivery.id, S.CANCELLED, f"decided anew, asked by {who}{was}")
+        _end(tx, delivery.id, S.CANCELLED, f"{why}, asked by {who}{was}")
     return len(found)
