@@ -209,6 +209,6 @@ def clear(attempt: AttemptFolder, keep_output: bool = True) -> None:
         attempt.info.unlink(missing_ok=True)
 
 
-def is_disk_full(exc: OSError) -> bool:
-    """True if an error says that there is no room."""
-    return exc.errno in (errno.ENOSPC, errno.EDQUOT)
+def is_shortage(exc: OSError) -> bool:
+    """True if an error says that the machine is short of something for now: disk, memory, descriptors, processes."""
+    return exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)

@@ -77,7 +77,7 @@ class Runner:
         except LedgerError as exc:
             self._interrupt(job.id, str(exc), counts=False)
         except OSError as exc:
-            self._interrupt(job.id, f"trouble on the box's side: {exc}", counts=not attempts.is_disk_full(exc))
+            self._interrupt(job.id, f"trouble on the box's side: {exc}", counts=not attempts.is_shortage(exc))
         except Exception as exc:  # noqa: BLE001  # worker boundary: one bad run must not end the stage
             self._interrupt(job.id, f"the box stumbled: {exc!r}", counts=True)
         return False
@@ -189,7 +189,7 @@ class Runner:
             try:
                 return write()
             except (LedgerError, DiskFull, OSError) as exc:
-                if isinstance(exc, OSError) and not attempts.is_disk_full(exc):
+                if isinstance(exc, OSError) and not attempts.is_shortage(exc):
                     raise
                 if next_note <= time.monotonic():
                     next_note = time.monotonic() + NOTED_EVERY
