@@ -110,6 +110,7 @@ class Box:
         chores = (
             Chore("ballast", 10.0, self.disk.take_ballast),
             Chore("removals", 60.0, self._removal.carry_on_all),
+            Chore("runs", 10.0, lambda: self._recovery.carry_on_runs()),
             Chore("retention", EVERY, self._retention.run_once),
         )
         self._housekeeping = Housekeeping(chores, process_note)

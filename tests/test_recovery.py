@@ -185,3 +185,30 @@ def test_a_ledger_that_cannot_be_used_still_refuses_the_start() -> None:
 
         with pytest.raises(LedgerError):
             boundary([], []).alone("x", work)
+
+
+def test_a_run_that_met_a_full_disk_goes_on_when_there_is_room(box: TestBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = box.job(A)
+    box.start(job)
+    settings = load(None, {}, QUICK_SETTINGS).settings
+    box.ledger.close()
+    whole = build(settings, Places(box.data, box.data.root / "routing.json", box.data.root), os.environ)
+    recovery, full = whole._recovery, [True]
+
+    def clear(_attempt: object) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(attempts, "clear", clear)
+    try:
+        recovery.run()
+        recovery.carry_on_runs()
+        with whole.ledger.reading() as tx:
+            assert jobs.get(tx, job.id).state is JobState.RUNNING
+        full[0] = False
+        recovery.carry_on_runs()
+        with whole.ledger.reading() as tx:
+            assert jobs.get(tx, job.id).state is JobState.READY
+    finally:
+        whole.close()
+    box.ledger = Ledger(box.data.ledger)

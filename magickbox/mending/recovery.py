@@ -46,6 +46,7 @@ class Recovery:
     run_note: Note
     when_full: Callable[[], None]
     _kept: set[str] = field(default_factory=set)
+    _waiting: list[Job] = field(default_factory=list)
 
     @property
     def _alone(self) -> Boundary:
@@ -139,7 +140,17 @@ class Recovery:
         with self.ledger.reading() as tx:
             running = jobs.in_state(tx, JobState.RUNNING)
         for job in running:
-            self._alone.alone(job.id, partial(self._resume_run, job), partial(self._hold, job.id))
+            if not self._alone.alone(job.id, partial(self._resume_run, job), partial(self._hold, job.id)):
+                self._waiting.append(job)
+
+    def carry_on_runs(self) -> None:
+        """What met a full disk at the start, tried again while the box runs: nobody else touches such a run."""
+        for job in tuple(self._waiting):
+            with self.ledger.reading() as tx:
+                now_is = jobs.get(tx, job.id)
+            over = (now_is.state, now_is.attempt) != (JobState.RUNNING, job.attempt)
+            if over or self._alone.alone(job.id, partial(self._resume_run, job), partial(self._hold, job.id)):
+                self._waiting.remove(job)
 
     def _resume_run(self, job: Job) -> None:
         """A run with a result.json is over; one without says nothing, and what still lives of it is ended."""
