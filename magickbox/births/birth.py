@@ -25,6 +25,7 @@ class Birth:
     def __init__(self, data: DataFolder, ledger: Ledger, reached: Reached = unwatched) -> None:
         self._data, self._ledger, self._reached = data, ledger, reached
         self._planned: dict[str, frozenset[str]] = {}
+        self._plans: dict[Path, BirthPlan] = {}
 
     def still_waiting(self, due: Due) -> Due:
         """What of a due job is still in its association folder, and in no other birth's plan.
@@ -63,13 +64,14 @@ class Birth:
                 remove_tree(folder.path)
             raise
         self._planned[plan.job.id] = frozenset((*(t.source for t in plan.moves), *plan.drops))
+        self._plans[folder.path] = plan
         self._reached(Step.JOB_PLANNED)
         return folder.path
 
     def carry_on(self, path: Path) -> Job:
         """Steps 7 to 9, from wherever a planned birth stands; raises OSError or DiskFull, after which it may be
         called again with the folder that ``find`` gives."""
-        plan = plan_from_bytes(JobFolder(path).plan.read_bytes())
+        plan = self._plans.get(path) or plan_from_bytes(JobFolder(path).plan.read_bytes())
         born = self._data.jobs / plan.job.id
         if path != born:
             self._move(plan, JobFolder(path))
@@ -117,6 +119,7 @@ class Birth:
         for share in plan.shares:
             self.sweep(share.association.id, known_ended=share.association.ended is not None)
         self._planned.pop(plan.job.id, None)
+        self._plans.pop(self._data.incoming / f"{NEW}{plan.job.id}", None)
         self._reached(Step.JOB_SWEPT)
         return plan.job
 
