@@ -8,6 +8,7 @@ import json
 import logging
 import logging.handlers
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -57,3 +58,18 @@ class LogFile:
 
 def silent(_level: str, _event: str, _facts: Mapping[str, object]) -> None:
     """A note that goes nowhere."""
+
+
+class Seldom:
+    """Notes trouble that comes again and again: at most once a minute for each key, so that a log stays readable."""
+
+    def __init__(self, note: Note, every: float = 60.0) -> None:
+        self._note, self._every = note, every
+        self._next: dict[str, float] = {}
+
+    def note(self, key: str, level: str, event: str, facts: Mapping[str, object]) -> None:
+        """Write the line, unless one for this key was written less than a minute ago."""
+        moment = time.monotonic()
+        if self._next.get(key, 0.0) <= moment:
+            self._next = {k: at for k, at in self._next.items() if at > moment} | {key: moment + self._every}
+            self._note(level, event, facts)

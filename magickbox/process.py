@@ -12,12 +12,11 @@ from magickbox.errors import MagickboxError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, jobs
-from magickbox.logs import Note
+from magickbox.logs import Note, Seldom
 from magickbox.processor import NO_PROCESSOR, Outcome, Processor, choose
 from magickbox.runs.runner import Runner
 
 PAUSE = 5.0
-NOTED_EVERY = 60.0
 
 
 class Process:
@@ -42,7 +41,7 @@ class Process:
         self._running: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
         self._once_good: dict[Path, Processor] = {}
-        self._next_note = 0.0
+        self._seldom = Seldom(note)
         self._thread = threading.Thread(target=self._dispatch, name="process", daemon=True)
 
     def start(self) -> None:
@@ -76,9 +75,9 @@ class Process:
             try:
                 self._look_round()
             except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
-                if self._next_note <= time.monotonic():
-                    self._next_note = time.monotonic() + NOTED_EVERY
-                    self._note("error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)})
+                self._seldom.note(
+                    "", "error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)}
+                )
 
     def _look_round(self) -> None:
         self._remember(self._dropins())

@@ -24,7 +24,7 @@ from magickbox.job import Job
 from magickbox.jobfolder import SUPERSEDED
 from magickbox.ledger import Ledger
 from magickbox.ledger.jobs import Share
-from magickbox.logs import Note
+from magickbox.logs import Note, Seldom
 from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
 
@@ -74,6 +74,7 @@ class Receive:
         self._again: list[_Stored | _Ended] = []
         self._put_off: dict[str, int] = {}
         self._order = 0
+        self._seldom = Seldom(note)
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._stopping = threading.Event()
 
@@ -182,7 +183,8 @@ class Receive:
         except Exception as exc:  # noqa: BLE001  # worker boundary: what was acknowledged must not be forgotten
             assert event is not None
             self._again.append(event)
-            self._note("error", "intake-waits", {"association": event.association.id, "reason": repr(exc)})
+            facts = {"association": event.association.id, "reason": repr(exc)}
+            self._seldom.note(event.association.id, "error", "intake-waits", facts)
 
     def _gather(self, association: Association, instance: Instance) -> None:
         policy = self._policy(association.called_ae)
@@ -232,7 +234,8 @@ class Receive:
                 return
             self._birth.plan(plan)
         except Exception as exc:  # noqa: BLE001  # worker boundary: one study must not end the intake for others
-            self._note("error", "birth-waits", {"called": due.key.called_ae, "reason": repr(exc)})
+            facts = {"called": due.key.called_ae, "reason": repr(exc)}
+            self._seldom.note(f"{due.key}", "error", "birth-waits", facts)
             waits = replace(self._policy(due.key.called_ae).waits, settle=RETRY, settle_after_abort=RETRY)
             self._gathering.put_back(due, waits, time.monotonic())
             return
@@ -252,7 +255,7 @@ class Receive:
         try:
             born = self._birth.carry_on(self._birth.find(job))
         except Exception as exc:  # noqa: BLE001  # worker boundary: one birth must not end the intake for others
-            self._note("error", "birth-waits", {"job": job, "reason": repr(exc)})
+            self._seldom.note(job, "error", "birth-waits", {"job": job, "reason": repr(exc)})
             return
         self._unborn.remove(job)
         facts = {"job": born.id, "calling": born.calling_ae, "called": born.called_ae, "instances": born.instances}

@@ -14,14 +14,13 @@ from magickbox.explanation import explain, log_lines
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, Transaction, deliveries, jobs
-from magickbox.logs import Note
+from magickbox.logs import Note, Seldom
 from magickbox.processor import FAILED, NO_PROCESSOR
 from magickbox.routing import Rules
 from magickbox.selection import look_below
 from magickbox.steps import Reached, Step, unwatched
 
 PAUSE = 5.0
-NOTED_EVERY = 60.0
 _NO_RULE = "the outcome is failed and no rule took it"
 
 
@@ -47,7 +46,7 @@ class Route:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._not_before: dict[str, float] = {}
-        self._next_note = 0.0
+        self._seldom = Seldom(note)
         self._thread = threading.Thread(target=self._run, name="route", daemon=True)
 
     def start(self) -> None:
@@ -73,9 +72,9 @@ class Route:
             try:
                 self._look_round()
             except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
-                if self._next_note <= time.monotonic():
-                    self._next_note = time.monotonic() + NOTED_EVERY
-                    self._note("error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)})
+                self._seldom.note(
+                    "", "error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)}
+                )
 
     def _look_round(self) -> None:
         with self._ledger.reading() as tx:

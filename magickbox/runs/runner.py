@@ -12,7 +12,7 @@ from magickbox.errors import DiskFull, ForbiddenMove, LedgerError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import AttemptFolder, JobFolder
 from magickbox.ledger import Ledger, Transaction, jobs
-from magickbox.logs import Note
+from magickbox.logs import Note, Seldom
 from magickbox.processor import Processor, judge_run
 from magickbox.runs import attempt as attempts
 from magickbox.runs.inputguard import InputGuard
@@ -20,7 +20,6 @@ from magickbox.steps import Reached, Step, unwatched
 
 MAX_INTERRUPTED = 3
 REFUSED_PAUSE = 1.0
-NOTED_EVERY = 60.0
 
 T = TypeVar("T")
 
@@ -184,16 +183,14 @@ class Runner:
 
     def _surely(self, job: str, write: Callable[[], T]) -> T:
         """Write what must not be lost: again and again while ledger or disk refuse, which is noted each minute."""
-        next_note = 0.0
+        seldom = Seldom(self._note)
         while True:
             try:
                 return write()
             except (LedgerError, DiskFull, OSError) as exc:
                 if isinstance(exc, OSError) and not attempts.is_shortage(exc):
                     raise
-                if next_note <= time.monotonic():
-                    next_note = time.monotonic() + NOTED_EVERY
-                    self._note("error", "waits", {"job": job, "reason": exc})
+                seldom.note(job, "error", "waits", {"job": job, "reason": exc})
             time.sleep(REFUSED_PAUSE)
 
 
