@@ -29,9 +29,10 @@ lint: $(VENV)/.test
 test: lint                    ## everything that CI runs
 	$(BIN)/pytest
 
-bench: $(VENV)/.test          ## what the box itself adds to a job; docs/performance.md has results
+bench: $(VENV)/.test          ## what the box itself adds to a job, and how fast it receives; see docs/performance.md
 	$(BIN)/python bench/flow.py
 	$(BIN)/python bench/flow.py --which
+	$(BIN)/magickbox bench receive
 
 soak: $(VENV)/.test           ## long random kill tests
 	$(BIN)/pytest -m soak

@@ -15,13 +15,15 @@ ROWS = re.findall(r"^\| (\d) \| `([\w.]+)` \| (.+?) \|$", CHAPTER.partition("## 
 FLOORS = {name: int(floor) for floor, name, _ in ROWS}
 
 ALONE = {1, 5}  # on these floors nobody knows a neighbour
-FAMILIES = {"scp", "scu", "engines"}
+FAMILIES = {"scp", "scu", "engines", "bench"}
 STAGES = {"receive", "process", "route", "deliver"}
 # What the command line may reach below the service: what it shows, and what it does while no box runs.
 DOORS = {"scu.echo", "scu.store", "station", "control", "route", "removal", "retention"} | {
     "mending.repair",
     "verification.verify",
 }
+DOORS |= {f"bench.{name}" for name in ("figures", "linear", "machine", "objects", "plot", "receive", "receivers")}
+DOORS |= {"bench.report", "bench.trial"}
 NAMELESS = re.compile(r"(utils?|helpers?|common|misc|managers?|tools?)(\.py)?")
 OUTSIDE = {"tests", "processors"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
 LONGEST = 300
