@@ -19,12 +19,13 @@ from magickbox.operations import Operations
 MAX_LINE = 64 * 1024
 TIMEOUT = 60.0
 MAX_NAME = 64
+MAX_SUBJECT = 300  # a destination has a host name of up to 255 in it
 
 
-def clean(name: object) -> str:
+def clean(name: object, longest: int = MAX_NAME) -> str:
     """A name as history, plans and logs can keep it: printable text, not long."""
     text = str(name).encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else "?" for c in text)[:MAX_NAME]
+    return "".join(c if c.isprintable() else "?" for c in text)[:longest]
 
 
 class ControlServer:
@@ -57,7 +58,7 @@ class ControlServer:
             verb = clean(request.get("do", ""))
             if verb == "status":
                 return {"said": "running", "status": self._status()}
-            subject, who = clean(request.get("subject", "")), clean(request.get("who", ""))
+            subject, who = clean(request.get("subject", ""), MAX_SUBJECT), clean(request.get("who", ""))
             return {"said": self._operations.do(verb, subject, who or "somebody")}
         except (MagickboxError, OSError) as exc:
             return {"error": str(exc)}

@@ -3,7 +3,7 @@
 import random
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,8 @@ from magickbox.sender import Item, Sender, Session
 from magickbox.steps import Reached, Step
 
 T = TypeVar("T")
+Hindrance = Callable[[], str]
+"""Why nothing more may be sent to a destination now; empty if nothing stands in the way."""
 
 # What a destination says, in words (PS3.7 Annex C, PS3.4 B.2.3). Its own comment is kept with the instance and never
 # logged: it may name a patient.
@@ -29,6 +31,11 @@ _WORDS = {
     0x0124: "not authorized",
 }
 _RANGES = {0xA700: "out of resources", 0xA900: "dataset does not match its SOP class"}
+
+
+def unhindered() -> str:
+    """Nothing stands in the way."""
+    return ""
 
 
 class Stopping(Exception):
@@ -45,13 +52,17 @@ def words_for(result: Result | DeliveryItem) -> str:
 
 
 @dataclass
-class _Tally:
-    """What an attempt brought so far; ``cut_short`` says that it ended through nobody's fault and does not count."""
+class Tally:
+    """What an attempt brought so far; ``cut_short`` says that it ended through nobody's fault and does not count.
+
+    ``answered`` says whether anybody was there; None if nobody was asked.
+    """
 
     sent: int = 0
     refused: int = 0
     trouble: str = ""
     cut_short: str = ""
+    answered: bool | None = None
 
     def count(self, state: ItemState, result: Result) -> None:
         self.sent += state is ItemState.SENT
@@ -85,24 +96,28 @@ class Courier:
         self._rng = rng
         self._stopping = stopping
 
-    def attempt(self, delivery: Delivery, watch: Callable[[Session | None], None]) -> None:
-        """Try to bring what is left of a delivery, and record what becomes of it.
+    def attempt(
+        self, delivery: Delivery, watch: Callable[[Session | None], None], hindrance: Hindrance = unhindered
+    ) -> Tally:
+        """Try to bring what is left of a delivery, record what becomes of it, and return what the attempt brought.
 
-        ``watch`` is given the session, so that whoever stops the box can abort it. Raises Stopping.
+        ``watch`` is given the session, so that whoever stops the box can abort it. ``hindrance`` is asked before each
+        instance. Raises Stopping.
         """
+        tally = Tally()
         begun = self.commit(lambda tx: self._begin_in(tx, delivery.id))
         if begun is None:
-            return
+            return tally
         n, items = begun
-        tally = _Tally()
         try:
-            self._bring(delivery, items, tally, watch)
+            self._bring(delivery, items, tally, watch, hindrance)
         except Stopping:
             raise
         except Exception as exc:  # noqa: BLE001  the delivery's boundary: said once, and tried again like other trouble
             tally.trouble = f"internal error: {type(exc).__name__}"
             self._note("error", "attempt-broke", {**_facts(delivery), "trace": traceback.format_exc()})
         self._conclude(delivery, n, tally)
+        return tally
 
     def _begin_in(self, tx: Transaction, number: int) -> tuple[int, list[DeliveryItem]] | None:
         """The attempt's number and what is left to send; None if its job was held or it was taken back just now."""
@@ -114,29 +129,35 @@ class Courier:
         self,
         delivery: Delivery,
         items: Sequence[DeliveryItem],
-        tally: _Tally,
+        tally: Tally,
         watch: Callable[[Session | None], None],
+        hindrance: Hindrance,
     ) -> None:
         folder = self._folder_of(delivery.job)
         numbers = {Item(folder / i.file, i.sop_class, i.sop_instance, i.transfer_syntax): i.n for i in items}
         for group in self._sender.split(list(numbers)):
             session = self._sender.connect(delivery.destination, group, delivery.job)
+            tally.answered = not isinstance(session, Retry) or session.answered
             if isinstance(session, Retry):
                 tally.trouble = words_for(session)
                 return
             watch(session)
             try:
                 with session:
-                    going_on = all(self._send(delivery, numbers[item], item, session, tally) for item in group)
+                    going_on = all(
+                        self._send(delivery, numbers[item], item, session, tally, hindrance) for item in group
+                    )
             finally:
                 watch(None)
             if not going_on:
                 return
 
-    def _send(self, delivery: Delivery, n: int, item: Item, session: Session, tally: _Tally) -> bool:
+    def _send(
+        self, delivery: Delivery, n: int, item: Item, session: Session, tally: Tally, hindrance: Hindrance
+    ) -> bool:
         """Send one instance and commit the response (section 8, step 14); False if no other may follow it."""
-        if self._stopping.is_set():
-            tally.cut_short = "the box stops"
+        tally.cut_short = "the box stops" if self._stopping.is_set() else hindrance()
+        if tally.cut_short:
             return False
         result = session.send(item)
         self._reached(Step.RESPONSE)
@@ -172,9 +193,27 @@ class Courier:
                 if self._stopping.wait(self._pace.full):
                     raise Stopping from exc
 
-    def _conclude(self, delivery: Delivery, n: int, tally: _Tally) -> None:
+    def give_up(self, delivery: Delivery, reason: str) -> None:
+        """End a delivery that is still open as failed, without an attempt. Raises Stopping."""
+        ended = self.commit(
+            lambda tx: endings.fail(tx, delivery.id, reason) if deliveries.is_wanted(tx, delivery.id) else None
+        )
+        if ended is not None:
+            self._tell(ended, {"reason": ended.reason})
+
+    def _conclude(self, delivery: Delivery, n: int, tally: Tally) -> None:
         """End the attempt and, if that was the last, the entry with all that follows from it (section 8, step 15)."""
         ended = self.commit(lambda tx: self._conclude_in(tx, delivery.id, n, tally))
+        over = ended.state is not DeliveryState.OPEN
+        told = {
+            "attempt": n,
+            "sent": tally.sent,
+            "refused": tally.refused,
+            "reason": ended.reason if over else tally.cut_short or ended.reason,
+        }
+        self._tell(ended, told if over else {**told, "next": ended.next_try and to_text(ended.next_try)})
+
+    def _tell(self, ended: Delivery, told: Mapping[str, object]) -> None:
         over = ended.state is not DeliveryState.OPEN
         if over:
             self._reached(Step.ENTRY_ENDED)
@@ -182,17 +221,10 @@ class Courier:
         self._note(
             "error" if alarming else "info" if over else "warning",
             ended.state.lower() if over else "attempt",
-            {
-                **_facts(ended),
-                "attempt": n,
-                "sent": tally.sent,
-                "refused": tally.refused,
-                "reason": ended.reason if over else tally.cut_short or ended.reason,
-                **({} if over else {"next": ended.next_try and to_text(ended.next_try)}),
-            },
+            {**_facts(ended), **told},
         )
 
-    def _conclude_in(self, tx: Transaction, number: int, n: int, tally: _Tally) -> Delivery:
+    def _conclude_in(self, tx: Transaction, number: int, n: int, tally: Tally) -> Delivery:
         delivery, left = deliveries.get(tx, number), deliveries.progress(tx, number)
         result = tally.cut_short or tally.trouble
         deliveries.end_attempt(tx, number, n, tally.sent, tally.refused, result)

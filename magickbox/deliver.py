@@ -1,6 +1,6 @@
-"""The last stage: brings what routing decided to where it goes, with one queue and one worker a destination.
+"""The last stage: brings what routing decided to where it goes, with one queue a destination.
 
-A destination that is dead or slow keeps only its own worker waiting. Nothing polls: a worker sleeps until its next
+A destination that is dead or slow keeps only its own workers waiting. Nothing polls: a worker sleeps until its next
 delivery is due or somebody calls ``wake``.
 """
 
@@ -9,24 +9,28 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from magickbox import clock
 from magickbox.courier import Courier, Stopping
 from magickbox.delivery import Delivery
-from magickbox.ledger import Ledger, deliveries, endings
-from magickbox.ledger.deliveries import Lane
+from magickbox.destinationqueue import DestinationQueue, Means
+from magickbox.ledger import Ledger, endings, queues
 from magickbox.logs import Note, silent
 from magickbox.pace import Pace
-from magickbox.sender import Sender, Session
+from magickbox.queueing import DestinationPolicy, Lane
+from magickbox.sender import Sender
 from magickbox.steps import Reached, unwatched
 
 LAST_GRACE = 2.0
 
 
 class Deliver:
-    """The stage. ``folder_of`` gives a job's folder; ``reached`` is called at each step of section 8."""
+    """The stage. ``folder_of`` gives a job's folder; ``reached`` is called at each step of section 8.
+
+    ``policy_of`` says how a destination wants to be served; it is asked again each time.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Deliver:
         sender: Sender,
         folder_of: Callable[[str], Path],
         *,
+        policy_of: Callable[[Lane], DestinationPolicy] = lambda _lane: DestinationPolicy(),
         pace: Pace | None = None,
         note: Note = silent,
         reached: Reached = unwatched,
@@ -43,21 +48,24 @@ class Deliver:
         self._ledger = ledger
         self._note = note
         self._pace = pace or Pace()
-        self._now = now
+        self._policy_of = policy_of
         self._stopping = threading.Event()
         self._woken = threading.Event()
-        self._workers: dict[Lane, _Worker] = {}
+        self._queues: dict[Lane, DestinationQueue] = {}
         self._dispatcher = threading.Thread(target=self._dispatch, name="deliver", daemon=True)
-        self._courier = Courier(
-            ledger, sender, folder_of, self._pace, note, reached, now,
-            rng or random.Random(), self._stopping,  # noqa: S311  jitter is no secret
-        )  # fmt: skip
+        rng = rng or random.Random()  # noqa: S311  jitter is no secret
+        courier = Courier(ledger, sender, folder_of, self._pace, note, reached, now, rng, self._stopping)
+        self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self.wake)
 
     def recover(self) -> None:
-        """Tidy up after a crash: attempts that were cut short, and jobs that have nothing left to wait for."""
+        """Tidy up after a crash: attempts that were cut short, and jobs that have nothing left to wait for.
+
+        Destinations that were unreachable are asked at once.
+        """
         with self._ledger.transaction() as tx:
             endings.close_attempts(tx)
             endings.settle_all(tx)
+            queues.ask_all_soon(tx)
 
     def start(self) -> None:
         """Recover, and begin with all that is due."""
@@ -76,7 +84,7 @@ class Deliver:
         self._woken.set()
         if self._dispatcher.is_alive():
             self._dispatcher.join(timeout)
-        workers = list(self._workers.values())
+        workers = [worker for queue in self._queues.values() for worker in queue.workers]
         for worker in workers:
             worker.woken.set()
         for worker in workers:
@@ -103,6 +111,10 @@ class Deliver:
         self.wake()
         return ended
 
+    def hindrance(self, lane: Lane) -> str:
+        """Why nothing more may be sent to a destination now, as its workers know it; empty if nothing is in the way."""
+        return self._queues[lane].hindrance() if lane in self._queues else ""
+
     def _dispatch(self) -> None:
         while True:
             self._woken.wait()
@@ -119,66 +131,12 @@ class Deliver:
                 self._woken.set()
 
     def _look(self) -> None:
-        """End the jobs that have nothing left, see that each destination has a worker, and wake them all."""
-        self._courier.commit(endings.settle_all)
+        """End the jobs that have nothing left, see that each destination has a queue, and wake them all."""
+        self._means.courier.commit(endings.settle_all)
         with self._ledger.reading() as tx:
-            wanted = deliveries.lanes(tx)
+            wanted = queues.lanes(tx)
         for lane in wanted:
-            if lane not in self._workers:
-                self._workers[lane] = _Worker(lane, self._serve)
-        for worker in self._workers.values():
-            worker.woken.set()
-
-    def _serve(self, worker: "_Worker") -> None:
-        """A worker's life: attempt what is due for its destination, sleep until the next is."""
-        while not self._stopping.is_set():
-            worker.woken.clear()
-            try:
-                pause = self._turn(worker)
-            except Stopping:
-                return
-            except Exception:  # noqa: BLE001  the thread's boundary: said, and gone on after a pause
-                self._note("error", "worker-broke", {"to": worker.lane, "trace": traceback.format_exc()})
-                self._stopping.wait(self._pace.confirm)
-                continue
-            worker.woken.wait(pause)
-
-    def _turn(self, worker: "_Worker") -> float | None:
-        """Make one attempt if one is due; how long to sleep then, None until woken."""
-        moment = self._now()
-        with self._ledger.reading() as tx:
-            due = deliveries.due(tx, moment, moment + timedelta(seconds=self._pace.longest), worker.lane, limit=1)
-            next_try = None if due else deliveries.next_due(tx, worker.lane)
-        if due:
-            self._courier.attempt(due[0], worker.watch)
-            self.wake()  # another destination's entry may be open now
-            return 0.0
-        if next_try is None:
-            return None
-        return min(self._pace.longest, max(0.0, (next_try - moment).total_seconds()))
-
-
-class _Worker:
-    """The thread of one destination, and the session that it is in."""
-
-    def __init__(self, lane: Lane, serve: Callable[["_Worker"], None]) -> None:
-        self.lane = lane
-        self.woken = threading.Event()
-        self._session: Session | None = None
-        self._aborting = False
-        host, _, called_ae = lane
-        self.thread = threading.Thread(target=serve, args=(self,), name=f"deliver-{called_ae}@{host}", daemon=True)
-        self.thread.start()
-
-    def watch(self, session: Session | None) -> None:
-        """Be told of the session that is open now."""
-        self._session = session
-        if session is not None and self._aborting:
-            session.abort()
-
-    def abort(self) -> None:
-        """Abort the session that is open now and any that opens later."""
-        self._aborting = True
-        session = self._session
-        if session is not None:
-            session.abort()
+            if lane not in self._queues:
+                self._queues[lane] = DestinationQueue(lane, partial(self._policy_of, lane), self._means)
+        for queue in self._queues.values():
+            queue.wake()

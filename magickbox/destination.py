@@ -27,10 +27,14 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Retry:
-    """It may work at another time: network trouble, an association reject, out of resources."""
+    """It may work at another time: network trouble, an association reject, out of resources.
+
+    ``answered`` says that somebody was there, though with a no: the destination is not unreachable.
+    """
 
     reason: str
     status: int | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from magickbox.births.birth import Birth
 from magickbox.births.rerun import rerun
 from magickbox.errors import DiskFull, NotFound
 from magickbox.job import Job, JobState, Move
-from magickbox.ledger import Ledger, Transaction, endings, jobs
+from magickbox.ledger import Ledger, Transaction, endings, jobs, queues
+from magickbox.queueing import Mode
 from magickbox.removal import Removal
 
 
 @dataclass(frozen=True)
 class Operations:
-    """The verbs of ``magickbox jobs`` and ``magickbox deliveries``. ``changed`` wakes the stages of a running box."""
+    """The verbs of ``magickbox jobs``, ``deliveries`` and ``destinations``; ``changed`` wakes the stages of a box."""
 
     ledger: Ledger
     birth: Birth
@@ -84,6 +85,33 @@ class Operations:
         self.changed()
         return f"delivery {gone.id} of {gone.job} to {gone.destination} is cancelled"
 
+    def pause(self, destination: str, who: str) -> str:
+        """Send nothing to a destination until it is resumed."""
+        return f"nothing is sent to {self._set_mode(destination, Mode.PAUSED, who)} until it is resumed"
+
+    def resume(self, destination: str, who: str) -> str:
+        """Send to a destination again."""
+        return f"{self._set_mode(destination, Mode.RUNNING, who)} is sent to again"
+
+    def drain(self, destination: str, who: str) -> str:
+        """Send a destination what is open now, and nothing that comes later until it is resumed."""
+        return f"{self._set_mode(destination, Mode.DRAINING, who)} gets what is open now; what comes later waits"
+
+    def _set_mode(self, destination: str, mode: Mode, who: str) -> str:
+        with self.ledger.transaction() as tx:
+            found = queues.find(tx, destination)
+            queues.set_mode(tx, found.name, mode, who)
+        self.changed()
+        return found.name
+
+    def ask(self, destination: str, _who: str) -> str:
+        """Ask a destination that is unreachable at once whether it is there again."""
+        with self.ledger.transaction() as tx:
+            found = queues.find(tx, destination)
+            queues.ask_soon(tx, found.name)
+        self.changed()
+        return f"{found.name} is asked"
+
     def do(self, verb: str, subject: str, who: str) -> str:
         """Do what a command names; raises NotFound for a verb that is not one."""
         verbs = {
@@ -94,6 +122,10 @@ class Operations:
             "delete": self.delete,
             "retry": self.retry,
             "cancel": self.cancel,
+            "pause": self.pause,
+            "resume": self.resume,
+            "drain": self.drain,
+            "ask": self.ask,
         }
         if verb not in verbs:
             raise NotFound(f"the box does not know the command '{verb}'")

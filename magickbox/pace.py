@@ -13,6 +13,9 @@ MINUTE = 60.0
 DAY = 24 * 60 * MINUTE
 
 
+_TIMES = ("first", "longest", "patience", "confirm", "full", "probe", "longest_probe")
+
+
 @dataclass(frozen=True)
 class Pace:
     """The budgets and pauses, in seconds.
@@ -20,7 +23,9 @@ class Pace:
     ``short`` are the pauses between the attempts of a delivery that has a fallback, one fewer than its attempts.
     Otherwise the pause doubles from ``first`` up to ``longest``, less up to ``jitter`` of it by chance, until the
     delivery is ``patience`` old. ``confirm`` is the pause before a refusal for good is asked again on a second
-    association, ``full`` the one before a full disk is tried again.
+    association, ``full`` the one before a full disk is tried again. After ``open_after`` connections in a row that
+    nobody answered the destination is only asked whether it is there: after ``probe``, doubling up to
+    ``longest_probe``.
     """
 
     short: tuple[float, ...] = (5.0, 15.0)
@@ -30,13 +35,16 @@ class Pace:
     patience: float = 7 * DAY
     confirm: float = 1.0
     full: float = 1.0
+    open_after: int = 3
+    probe: float = 10.0
+    longest_probe: float = 2 * MINUTE
 
     def scaled(self, factor: float) -> "Pace":
         """The same pace with every time multiplied, so that a test need not wait."""
         return replace(
             self,
             short=tuple(pause * factor for pause in self.short),
-            **{name: getattr(self, name) * factor for name in ("first", "longest", "patience", "confirm", "full")},
+            **{name: getattr(self, name) * factor for name in _TIMES},
         )
 
     def next_pause(self, tries: int, age: float, has_fallback: bool, rng: random.Random) -> float | None:
@@ -47,6 +55,14 @@ class Pace:
             return None
         doublings = min(tries - 1, 64)  # 2.0 ** more would overflow, and longest is reached long before
         return float(min(self.longest, self.first * 2.0**doublings) * (1 - self.jitter * rng.random()))
+
+    def next_probe(self, probes: int, rng: random.Random) -> float:
+        """The pause before a destination that ``probes`` probes did not reach is asked again."""
+        return float(min(self.longest_probe, self.probe * 2.0 ** min(probes, 64)) * (1 - self.jitter * rng.random()))
+
+    def budget(self, has_fallback: bool) -> float:
+        """How old a delivery may become while its destination is unreachable: as its attempts would let it."""
+        return sum(self.short) if has_fallback else self.patience
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ class Sender(Protocol):
         """Open a session for these items of that job, one group of ``split``, or say why it may work later."""
         ...
 
+    def probe(self, destination: DicomDestination) -> Retry | None:
+        """Ask whether the destination is there, without sending anything; None if it is, or why not."""
+        ...
+
 
 Answer = Callable[[DicomDestination, Item], Result]
 
@@ -92,6 +96,7 @@ class FakeSender:
     group: int = 128
     sent: list[tuple[DicomDestination, Item]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    probes: list[DicomDestination] = field(default_factory=list)
 
     def split(self, items: Sequence[Item]) -> list[list[Item]]:
         """Groups of at most ``group`` items."""
@@ -102,6 +107,12 @@ class FakeSender:
         self.calls.append(Call(destination, tuple(items), job))
         reason = self.refusal(destination)
         return Retry(reason) if reason else FakeSession(self, destination)
+
+    def probe(self, destination: DicomDestination) -> Retry | None:
+        """What ``connect`` would meet."""
+        self.probes.append(destination)
+        reason = self.refusal(destination)
+        return Retry(reason) if reason else None
 
 
 class FakeSession:

@@ -14,7 +14,8 @@ from magickbox.delivery import UNDECIDED, DeliveryState, ItemState, NewDelivery,
 from magickbox.destination import Delivered, Rejected, Result, Retry
 from magickbox.errors import ForbiddenMove, NotFound
 from magickbox.job import JobState, Move
-from magickbox.ledger import Ledger, deliveries, endings, jobs
+from magickbox.ledger import Ledger, deliveries, endings, jobs, queues
+from magickbox.queueing import lane_of
 
 S = DeliveryState
 
@@ -148,8 +149,8 @@ def test_a_held_job_is_settled_after_its_release(ledger: Ledger) -> None:
     with ledger.transaction() as tx:
         jobs.move(tx, "job", Move.HOLD, "wait", "me")
         assert not deliveries.is_wanted(tx, number)
-        assert deliveries.lanes(tx) == []
-        assert deliveries.due(tx, now(), now()) == []
+        assert queues.lanes(tx) == []
+        assert queues.due(tx, now(), now(), lane_of(PACS), None) == []
         endings.deliver(tx, number)
     assert job_state(ledger) is JobState.HELD
     with ledger.transaction() as tx:
@@ -162,22 +163,23 @@ def test_due_is_by_destination_and_by_time(ledger: Ledger) -> None:
     first, second, other = routed(ledger, entry(PACS), entry(PACS), entry(QC))
     moment = now()
     horizon = moment + timedelta(hours=1)
-    pacs = (PACS.host, PACS.port, PACS.called_ae)
+    pacs = lane_of(PACS)
     with ledger.transaction() as tx:
-        assert [d.id for d in deliveries.due(tx, moment, horizon)] == [first, second, other]
+        assert [d.id for d in queues.due(tx, moment, horizon, pacs, None)] == [first, second]
+        assert [d.id for d in queues.due(tx, moment, horizon, lane_of(QC), None)] == [other]
         deliveries.try_again_at(tx, first, moment + timedelta(seconds=9), 1, "no")
-        assert [d.id for d in deliveries.due(tx, moment, horizon, pacs)] == [second]
+        assert [d.id for d in queues.due(tx, moment, horizon, pacs, None)] == [second]
         deliveries.try_again_at(tx, second, moment + timedelta(seconds=5), 1, "no")
-        assert deliveries.due(tx, moment, horizon, pacs) == []
-        assert deliveries.next_due(tx, pacs) == moment + timedelta(seconds=5)
-        assert sorted(lane[2] for lane in deliveries.lanes(tx)) == ["PACS", "QC"]
+        assert queues.due(tx, moment, horizon, pacs, None) == []
+        assert queues.next_due(tx, pacs, None, moment) == moment + timedelta(seconds=5)
+        assert sorted(queues.lanes(tx)) == [lane_of(PACS), lane_of(QC)]
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_waiting_for_years(ledger: Ledger) -> None:
     (number,) = routed(ledger, entry(PACS))
     with ledger.transaction() as tx:
         deliveries.try_again_at(tx, number, now() + timedelta(days=700), 1, "no")
-        assert [d.id for d in deliveries.due(tx, now(), now() + timedelta(hours=1))] == [number]
+        assert [d.id for d in queues.due(tx, now(), now() + timedelta(hours=1), lane_of(PACS), None)] == [number]
 
 
 def test_retry_gives_a_new_budget_and_reopens_the_job(ledger: Ledger) -> None:

@@ -93,7 +93,7 @@ def test_every_reject_is_passing_and_said_in_words(numbers: tuple[int, int, int]
         talk.pdu()
         talk.say(3, bytes((0, *numbers)))
 
-    assert met_by(script) == Retry(words)
+    assert met_by(script) == Retry(words, answered=True)
 
 
 def silent(talk: Talk) -> None:

@@ -2,7 +2,7 @@
 
 import getpass
 
-from magickbox.control import ask, clean
+from magickbox.control import MAX_SUBJECT, ask, clean
 from magickbox.datafolder import DataFolder
 from magickbox.errors import AlreadyRunning, NotFound
 from magickbox.service import operations_without_box
@@ -20,7 +20,7 @@ def do(data: DataFolder, verb: str, subject: str) -> str:
     """Do it and return the sentence that says what was done; raises MagickboxError."""
     if not data.ledger.exists():
         raise NotFound(f"{data.ledger}: no ledger there; has a box ever run on this data folder?")
-    subject = clean(subject)
+    subject = clean(subject, MAX_SUBJECT)
     answer = ask(data.control, verb, subject, who()) if data.control.exists() else None
     if answer is not None:
         return str(answer["said"])

@@ -24,13 +24,10 @@ _COLUMNS = (
     " tries, next_try, ended, reason, instances"
 )
 _ITEM = "n, file, sop_instance, sop_class, transfer_syntax, state, status, reason, at"
-# What a destination's queue is made of: host, port and called AE title, whatever the box calls itself there.
-Lane = tuple[str, int, str]
-_RUNNABLE = (
+RUNNABLE = (
     "FROM deliveries WHERE state = 'OPEN' AND (SELECT state FROM jobs WHERE jobs.id = deliveries.job) ="
     f" '{JobState.DELIVERING}'"
 )
-_OF_LANE = "AND host = ? AND port = ? AND called_ae = ?"
 
 
 def _moment(text: object) -> datetime | None:
@@ -141,36 +138,14 @@ def waiting_for(tx: Transaction, gate: int) -> list[Delivery]:
     return [_to_delivery(row) for row in rows]
 
 
-def lanes(tx: Transaction) -> list[Lane]:
-    """The destinations that something is open for, now or later."""
-    rows = tx.execute(f"SELECT DISTINCT host, port, called_ae {_RUNNABLE}")
-    return [(str(row[0]), int(row[1]), str(row[2])) for row in rows]
-
-
-def due(
-    tx: Transaction, moment: datetime, horizon: datetime, lane: Lane | None = None, limit: int = -1
-) -> list[Delivery]:
-    """What is to be tried at ``moment``, longest due first; deliveries of a job that is held are not due.
-
-    What is to be tried only after ``horizon``, farther away than any pause, is due as well: the clock was set back.
-    """
-    where, values = (_OF_LANE, lane) if lane else ("", ())
-    rows = tx.execute(
-        f"SELECT {_COLUMNS} {_RUNNABLE} {where} AND (next_try <= ? OR next_try > ?) ORDER BY next_try, id LIMIT ?",
-        (*values, to_text(moment), to_text(horizon), limit),
-    )
-    return [_to_delivery(row) for row in rows]
-
-
-def next_due(tx: Transaction, lane: Lane | None = None) -> datetime | None:
-    """When the next delivery is to be tried, or None if nothing is open."""
-    where, values = (_OF_LANE, lane) if lane else ("", ())
-    return _moment(tx.execute(f"SELECT min(next_try) {_RUNNABLE} {where}", values).fetchone()[0])
+def select(tx: Transaction, where: str, values: Sequence[object]) -> list[Delivery]:
+    """The deliveries that a statement's rest, from FROM on, selects."""
+    return [_to_delivery(row) for row in tx.execute(f"SELECT {_COLUMNS} {where}", tuple(values))]
 
 
 def is_wanted(tx: Transaction, delivery: int) -> bool:
     """True while an attempt may go on: the delivery is open and its job is delivering, not held or rerouted."""
-    return tx.execute(f"SELECT 1 {_RUNNABLE} AND id = ?", (delivery,)).fetchone() is not None
+    return tx.execute(f"SELECT 1 {RUNNABLE} AND id = ?", (delivery,)).fetchone() is not None
 
 
 def instances_of(

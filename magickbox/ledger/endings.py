@@ -7,8 +7,9 @@ from magickbox.clock import now, to_text
 from magickbox.delivery import UNDECIDED, Delivery, DeliveryState, ItemState
 from magickbox.errors import ForbiddenMove
 from magickbox.job import JobState, Move
-from magickbox.ledger import deliveries, jobs
+from magickbox.ledger import deliveries, jobs, queues
 from magickbox.ledger.store import Transaction
+from magickbox.queueing import lane_of
 
 S = DeliveryState
 # What can be tried again when a person asks for it.
@@ -123,6 +124,7 @@ def retry(tx: Transaction, delivery: int, who: str) -> Delivery:
     Raises ForbiddenMove if the delivery's or its job's state does not allow that.
     """
     was = deliveries.get(tx, delivery)
+    queues.ask_soon(tx, lane_of(was.destination))
     if was.state is S.OPEN:
         tx.execute("UPDATE deliveries SET next_try = ? WHERE id = ?", (to_text(now()), delivery))
         return deliveries.get(tx, delivery)

@@ -25,7 +25,7 @@ def associate(
     except PeerError as exc:
         association.abort()
         association.close()
-        return Retry(str(exc))
+        return Retry(str(exc), answered=association.answered)
     return association
 
 

@@ -24,6 +24,6 @@ def echo(destination: DicomDestination, timeouts: Timeouts | None = None) -> Res
         association.send(number, c_echo_request(1, VERIFICATION.sop_class))
         response = association.response(C_ECHO_RSP, 1)
     except PeerError as exc:
-        return Retry(str(exc))
+        return Retry(str(exc), answered=True)
     association.release()
     return judge(response.status, response.comment)

@@ -18,6 +18,7 @@ from magickbox.errors import PeerError, UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.associate import associate
 from magickbox.scu.command import c_store_request
+from magickbox.scu.echo import echo
 from magickbox.scu.pdu import MAX_CONTEXTS, Context
 from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
 from magickbox.sender import Item, Session
@@ -52,6 +53,11 @@ class StoreSender:
         registry = Registry(lambda address: self._own_calls.opened(address, job), self._own_calls.closed)
         association = associate(destination, contexts, self._timeouts, registry)
         return association if isinstance(association, Retry) else StoreSession(association)
+
+    def probe(self, destination: DicomDestination) -> Retry | None:
+        """Ask by C-ECHO whether the destination is there; a peer that answers anything is."""
+        said = echo(destination, self._timeouts)
+        return said if isinstance(said, Retry) and not said.answered else None
 
 
 class StoreSession:

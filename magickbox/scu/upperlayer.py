@@ -64,6 +64,7 @@ class Association:
         self._ending = threading.Lock()
         self._aborted = False
         self.is_open = True
+        self.answered = False
         self.room = MAX_FRAGMENT
         self.accepted: dict[pdu.Context, int] = {}
         self.refused: dict[pdu.Context, str] = {}
@@ -73,6 +74,7 @@ class Association:
         """Propose the contexts and note what the peer says of each (PS3.8 7.1)."""
         self._write(pdu.associate_request(destination.called_ae, destination.calling_ae, contexts))
         kind, body = self._read_pdu(self._timeouts.associate)
+        self.answered = kind in (pdu.ACCEPT, pdu.REJECT, pdu.ABORT)
         if kind == pdu.REJECT:
             raise self._broken(pdu.reject_words(body))
         if kind != pdu.ACCEPT:

@@ -1,0 +1,89 @@
+"""``magickbox destinations``: how each destination's queue stands; pause, drain, resume, echo."""
+
+import argparse
+
+from magickbox.cli import places
+from magickbox.cli.doing import do
+from magickbox.cli.output import complain, moment, print_json, print_table, shown
+from magickbox.destination import Delivered
+from magickbox.ledger import queues
+from magickbox.ledger.queues import QueueLine
+from magickbox.scu.echo import echo
+
+VERBS = {
+    "pause": "send nothing there until it is resumed; stops after the instance in hand",
+    "drain": "send what is open now, and nothing that comes later until it is resumed",
+    "resume": "send there again",
+}
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the command."""
+    parser = commands.add_parser("destinations", help="list, pause, drain, resume, echo")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every destination that anything was ever to go to")
+    places.add_data(listing)
+    places.add_json(listing)
+    listing.set_defaults(run=run_list)
+    ping = "ask it by C-ECHO whether it is there; if it is, what waits for it goes on at once"
+    for verb, meaning in {**VERBS, "echo": ping}.items():
+        action = actions.add_parser(verb, help=meaning, description=meaning)
+        action.add_argument("destination", metavar="NAME", help="as the listing names it, or its AE title")
+        places.add_data(action)
+        action.set_defaults(run=run_echo if verb == "echo" else run_verb, verb=verb)
+
+
+def run_verb(args: argparse.Namespace) -> int:
+    """Do one thing to one destination."""
+    print(do(places.data_folder(args), args.verb, args.destination))
+    return 0
+
+
+def run_echo(args: argparse.Namespace) -> int:
+    """Ask a destination as the box would, and let the box know if it answers."""
+    ledger = places.ledger_to_read(args)
+    with ledger.reading() as tx:
+        line = queues.find(tx, args.destination)
+        destination = queues.newest_destination(tx, line.name)
+    result = echo(destination)
+    if not isinstance(result, Delivered):
+        return complain(f"{line.name}: {shown(result.reason)}")
+    print(f"{line.name} answers")
+    if line.state.circuit.is_open:
+        do(places.data_folder(args), "ask", line.name)
+    return 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print the destinations."""
+    ledger = places.ledger_to_read(args)
+    with ledger.reading() as tx:
+        lines = queues.overview(tx)
+    if args.json:
+        print_json([_as_told(line) for line in lines])
+        return 0
+    head = ("NAME", "STATE", "SINCE", "OPEN", "DEAD", "OLDEST", "NEXT TRY", "REASON")
+    print_table(head, [_row(line) for line in lines], "no destinations")
+    return 0
+
+
+def _row(line: QueueLine) -> tuple[object, ...]:
+    told = _as_told(line)
+    return (
+        line.name, told["state"], moment(line.since), line.open, line.dead, moment(line.oldest), moment(line.next_try),
+        told["reason"],
+    )  # fmt: skip
+
+
+def _as_told(line: QueueLine) -> dict[str, object]:
+    """A destination as people read it."""
+    return {
+        "name": line.name,
+        "state": line.state.word,
+        "since": line.since,
+        "open": line.open,
+        "dead": line.dead,
+        "oldest": line.oldest,
+        "next_try": line.next_try,
+        "reason": line.reason,
+    }

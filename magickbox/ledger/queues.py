@@ -1,0 +1,177 @@
+"""The statements about destinations' queues: what is open for each, what is due, and how the queue stands."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from magickbox.breaker import Circuit
+from magickbox.clock import from_text, now, to_text
+from magickbox.delivery import Delivery, DeliveryState
+from magickbox.destination import DicomDestination
+from magickbox.errors import NotFound
+from magickbox.ledger import deliveries
+from magickbox.ledger.deliveries import RUNNABLE
+from magickbox.ledger.store import Transaction
+from magickbox.queueing import Lane, Mode, QueueState
+
+_STATE = "mode, since, who, failures, open_since, probes, next_probe, reason, troubled, trouble"
+_LANE = "called_ae || '@' || host || ':' || port"
+_OF_LANE = f"AND {_LANE} = ?"
+
+
+@dataclass(frozen=True)
+class QueueLine:
+    """A destination as a listing shows it; ``oldest`` is when the oldest open delivery was opened."""
+
+    name: Lane
+    state: QueueState
+    open: int
+    dead: int
+    oldest: datetime | None
+    next_try: datetime | None
+
+    @property
+    def since(self) -> datetime | None:
+        """In its present state since then."""
+        state = self.state
+        return state.since if state.mode is not Mode.RUNNING else state.circuit.open_since
+
+    @property
+    def reason(self) -> str:
+        """Why it is in that state, or why nothing gets through."""
+        state = self.state
+        by = f"by {state.who}" if state.mode is not Mode.RUNNING else ""
+        return "; ".join(part for part in (by, state.trouble) if part)
+
+
+def lanes(tx: Transaction) -> list[Lane]:
+    """The destinations that something is open for, now or later."""
+    return [str(row[0]) for row in tx.execute(f"SELECT DISTINCT {_LANE} {RUNNABLE}")]
+
+
+def _moment(text: object) -> datetime | None:
+    return from_text(str(text)) if text else None
+
+
+def state_of(tx: Transaction, lane: Lane) -> QueueState:
+    """How a queue stands."""
+    row = tx.execute(f"SELECT {_STATE} FROM queues WHERE name = ?", (lane,)).fetchone()
+    return _to_state(row) if row else QueueState()
+
+
+def _to_state(row: Sequence[object]) -> QueueState:
+    mode, since, who, failures, open_since, probes, next_probe, reason, troubled, trouble = row
+    circuit = Circuit(
+        int(str(failures)), _moment(open_since), int(str(probes)), _moment(next_probe), str(reason)
+    )  # fmt: skip
+    return QueueState(Mode(str(mode)), _moment(since), str(who), circuit, _moment(troubled), str(trouble))
+
+
+def change(tx: Transaction, lane: Lane, how: Callable[[QueueState], QueueState]) -> tuple[QueueState, QueueState]:
+    """Change how a queue stands; what it was and what it is. Nothing is written if that is the same."""
+    was = state_of(tx, lane)
+    state = how(was)
+    if state != was:
+        circuit = state.circuit
+        moments = (circuit.open_since, circuit.next_probe, state.troubled, state.since)
+        open_since, next_probe, troubled, since = (moment and to_text(moment) for moment in moments)
+        tx.execute(
+            f"INSERT OR REPLACE INTO queues (name, {_STATE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                lane, state.mode, since, state.who, circuit.failures, open_since, circuit.probes,
+                next_probe, circuit.reason, troubled, state.trouble,
+            ),
+        )  # fmt: skip
+    return was, state
+
+
+def set_mode(tx: Transaction, lane: Lane, mode: Mode, who: str) -> None:
+    """Pause, drain or resume a queue."""
+    change(tx, lane, lambda was: replace(was, mode=mode, since=now(), who=who, circuit=was.circuit.asked_soon(now())))
+
+
+def ask_soon(tx: Transaction, lane: Lane) -> None:
+    """Ask an unreachable destination at once whether it is there again."""
+    change(tx, lane, lambda was: replace(was, circuit=was.circuit.asked_soon(now())))
+
+
+def ask_all_soon(tx: Transaction) -> None:
+    """The same for every one that is unreachable: the box starts, and the network may be mended."""
+    tx.execute("UPDATE queues SET next_probe = ? WHERE open_since IS NOT NULL", (to_text(now()),))
+
+
+def try_all_now(tx: Transaction, lane: Lane) -> None:
+    """Make all that is open for a destination due: it is there again."""
+    moment = to_text(now())
+    tx.execute(
+        f"UPDATE deliveries SET next_try = ? WHERE state = ? AND next_try > ? {_OF_LANE}",
+        (moment, DeliveryState.OPEN, moment, lane),
+    )
+
+
+def due(
+    tx: Transaction, moment: datetime, horizon: datetime, lane: Lane, opened_until: datetime | None, limit: int = -1
+) -> list[Delivery]:
+    """What is to be tried at ``moment``, longest due first; deliveries of a job that is held are not due.
+
+    What is to be tried only after ``horizon``, farther away than any pause, is due as well: the clock was set back.
+    What was opened after ``opened_until`` is not, if that is given.
+    """
+    opened, until = ("AND opened <= ?", (to_text(opened_until),)) if opened_until else ("", ())
+    return deliveries.select(
+        tx,
+        f"{RUNNABLE} {_OF_LANE} AND (next_try <= ? OR next_try > ?) {opened} ORDER BY next_try, id LIMIT ?",
+        (lane, to_text(moment), to_text(horizon), *until, limit),
+    )
+
+
+def next_due(tx: Transaction, lane: Lane, opened_until: datetime | None, after: datetime) -> datetime | None:
+    """When the next delivery after that moment is to be tried, or None if none is."""
+    opened, until = ("AND opened <= ?", (to_text(opened_until),)) if opened_until else ("", ())
+    row = tx.execute(
+        f"SELECT min(next_try) {RUNNABLE} {_OF_LANE} AND next_try > ? {opened}", (lane, to_text(after), *until)
+    )
+    return _moment(row.fetchone()[0])
+
+
+def oldest(tx: Transaction, lane: Lane, *, with_fallback: bool | None = None) -> Delivery | None:
+    """The delivery that has been open longest, of those with a fallback, without one, or of all; None if none is."""
+    fallback, values = ("", ()) if with_fallback is None else ("AND fallback = ?", (int(with_fallback),))
+    found = deliveries.select(tx, f"{RUNNABLE} {_OF_LANE} {fallback} ORDER BY opened, id LIMIT 1", (lane, *values))
+    return found[0] if found else None
+
+
+def overview(tx: Transaction) -> list[QueueLine]:
+    """Every destination that anything was ever to go to, by name."""
+    rows = tx.execute(
+        f"SELECT {_LANE}, sum(state = 'OPEN'), sum(state = 'DEAD'),"
+        " min(CASE WHEN state = 'OPEN' THEN opened END), min(CASE WHEN state = 'OPEN' THEN next_try END)"
+        f" FROM deliveries GROUP BY {_LANE}"
+    ).fetchall()
+    lines = []
+    for name, n_open, n_dead, opened, next_try in rows:
+        state, first, soonest = state_of(tx, str(name)), _moment(opened), _moment(next_try)
+        if state.circuit.is_open:
+            soonest = soonest and state.circuit.next_probe
+        lines.append(QueueLine(str(name), state, int(n_open), int(n_dead), first, soonest))
+    return sorted(lines, key=lambda line: line.name)
+
+
+def newest_destination(tx: Transaction, lane: Lane) -> DicomDestination:
+    """The destination of the newest delivery of a queue; raises NotFound."""
+    found = deliveries.select(tx, f"FROM deliveries WHERE {_LANE} = ? ORDER BY id DESC LIMIT 1", (lane,))
+    if not found:
+        raise NotFound(f"nothing was ever to be sent to {lane}")
+    return found[0].destination
+
+
+def find(tx: Transaction, name: str) -> QueueLine:
+    """The destination of that name, or of that called AE title if there is one only; raises NotFound."""
+    lines = overview(tx)
+    found = [line for line in lines if line.name == name] or [
+        line for line in lines if line.name.partition("@")[0] == name
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(line.name for line in found or lines) or "nothing was ever to be sent"
+    raise NotFound(f"there is {'more than one' if found else 'no'} destination '{name}'; there are: {known}")

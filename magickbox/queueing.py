@@ -1,0 +1,64 @@
+"""What the queue of a destination may do: the words for it, apart from the network and the ledger."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from magickbox.breaker import Circuit
+from magickbox.destination import DicomDestination
+
+# A destination's queue, as a person names it (PACS@10.0.0.5:104), whatever the box calls itself there.
+Lane = str
+
+
+def lane_of(destination: DicomDestination) -> Lane:
+    """The queue that a destination's deliveries stand in."""
+    return str(destination)
+
+
+class Mode(StrEnum):
+    """What a person said of a destination's queue; kept over a restart."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"  # nothing is sent until it is resumed
+    DRAINING = "DRAINING"  # what was open when that was said is sent, nothing that came later
+
+
+@dataclass(frozen=True)
+class DestinationPolicy:
+    """How a destination wants to be served: deliveries at once, over one association each."""
+
+    connections: int = 1
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """What is known of a destination's queue beside its deliveries.
+
+    ``since`` and ``who`` belong to the mode. Since ``troubled`` no attempt got anything through, because of
+    ``trouble``.
+    """
+
+    mode: Mode = Mode.RUNNING
+    since: datetime | None = None
+    who: str = ""
+    circuit: Circuit = field(default_factory=Circuit)
+    troubled: datetime | None = None
+    trouble: str = ""
+
+    @property
+    def opened_until(self) -> datetime | None:
+        """Only deliveries that were open by then are sent; None means all."""
+        return self.since if self.mode is Mode.DRAINING else None
+
+    @property
+    def word(self) -> str:
+        """Its state in one word: what a person said, or whether somebody answers."""
+        if self.mode is not Mode.RUNNING:
+            return self.mode
+        return "UNREACHABLE" if self.circuit.is_open else self.mode
+
+
+def until_given_up(moment: datetime, opened: datetime | None, budget: float) -> float:
+    """Seconds until a delivery that is open since then has used its budget; 0 if it has."""
+    return max(0.0, budget - (moment - (opened or moment)).total_seconds())
