@@ -31,6 +31,11 @@ class Settings:
     ae_title: str = "MAGICKBOX"
     host: str = "0.0.0.0"  # noqa: S104  # the one port is for the whole network
     port: int = 11112
+    tls_port: int | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    client_certificates: str = "off"
     web_host: str = "127.0.0.1"
     web_port: int = 8080
     me: str | None = None
@@ -119,7 +124,7 @@ def _flag(value: Value) -> bool:
 def _one_of(*words: str) -> Callable[[Value], str]:
     def read(value: Value) -> str:
         if str(value).strip().casefold() not in words:
-            raise ValueError(f"must be {' or '.join(words)}")
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
         return str(value).strip().casefold()
 
     return read
@@ -138,6 +143,13 @@ SETTINGS: dict[str, Setting] = {
     "ae_title": Setting(_title, "MAGICKBOX", "the box's own AE title; any called AE title is answered"),
     "host": Setting(_text, "0.0.0.0", "the address to listen on"),  # noqa: S104
     "port": Setting(_whole(0, 65535), "11112", "the one DICOM port; 0 takes a free one"),
+    "tls_port": Setting(_whole(0, 65535), "unset", "a second DICOM port, with TLS (registered: 2762); 0: a free one"),
+    "tls_certificate": Setting(_text, "unset", "PEM file with the box's certificate, and those between it and its CA"),
+    "tls_key": Setting(_text, "unset", "PEM file with the certificate's private key, without a pass phrase"),
+    "tls_ca": Setting(_text, "unset", "PEM file with the CAs that the certificates of peers may come from"),
+    "client_certificates": Setting(
+        _one_of("off", "optional", "required"), "off", "certificates of peers: off, optional or required"
+    ),
     "web_host": Setting(_text, "127.0.0.1", "the address of the page (reserved: this version has no page)"),
     "web_port": Setting(_whole(0, 65535), "8080", "the port of the page (reserved: this version has no page)"),
     "me": Setting(_text, "unset", "host of the default PACS; stands for $me in routing rules"),

@@ -16,11 +16,16 @@ from magickbox.instance import Instance
 
 @dataclass(frozen=True)
 class Request:
-    """What a peer asks for when it opens an association. ``address`` is (IP, port) as the socket has it."""
+    """What a peer asks for when it opens an association. ``address`` is (IP, port) as the socket has it.
+
+    ``tls`` is the version of TLS, and ``certificate`` the name in the peer's verified certificate, where there are any.
+    """
 
     calling_ae: str
     called_ae: str
     address: tuple[str, int]
+    tls: str | None = None
+    certificate: str | None = None
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ class Receive:
                 association = self._new_association(request)
                 self._open[association.id] = association
         facts = {"calling": request.calling_ae, "called": request.called_ae, "from": request.address[0]}
+        facts |= {key: fact for key, fact in (("tls", request.tls), ("certificate", request.certificate)) if fact}
         if refusal is not None:
             code = f"{refusal.result}/{refusal.source}/{refusal.reason}"
             self._note("warning", "rejected", {**facts, "answer": code, "reason": refusal.why})

@@ -34,10 +34,12 @@ from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
 from magickbox.rules.keeper import RuleKeeper
 from magickbox.runs.runner import Limits, Runner
-from magickbox.scp.server import Port, Receiver
+from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.store import StoreSender
 from magickbox.steps import Reached, unwatched
+from magickbox.tls import ServerTls
+from magickbox.tlsfiles import tls_files
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Box:
     def __init__(self, settings: Settings, places: Places, environment: Mapping[str, str], tuning: Tuning) -> None:
         self.settings, self.places = settings, places
         data, reached = places.data, tuning.reached
+        self._tls_files = tls_files(settings, data.root)
+        self._tls = ServerTls(self._tls_files, self._tell_of_tls) if self._tls_files else None
         self._lock = BoxLock(data)
         self._lock.acquire()
         self.disk = Disk(data.root, settings.min_free, data.ballast)
@@ -107,12 +111,14 @@ class Box:
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
         )
-        chores = (
+        chores: tuple[Chore, ...] = (
             Chore("ballast", 10.0, self.disk.take_ballast),
             Chore("removals", 60.0, self._removal.carry_on_all),
             Chore("runs", 10.0, lambda: self._recovery.carry_on_runs()),
             Chore("retention", EVERY, self._retention.run_once),
         )
+        if self._tls is not None:
+            chores += (Chore("tls-files", 2.0, self._tls.context), Chore("tls-expiry", 86400.0, self._tls.tell_expiry))
         self._housekeeping = Housekeeping(chores, process_note)
         self._recovery = Recovery(
             data,
@@ -138,8 +144,13 @@ class Box:
             fsync=settings.fsync,
             max_associations=settings.max_associations,
             reached=tuning.reached,
+            tls=self._tls_files,
+            tls_port=settings.tls_port or 0,
         )
         return port if tuning.timeouts is None else replace(port, timeouts=tuning.timeouts)
+
+    def _tell_of_tls(self, level: str, text: str) -> None:
+        self.logs["receive"].note(level, "tls", {"reason": text})
 
     def _access(self) -> Access:
         knows: Callable[[str], bool] | None = None
@@ -174,10 +185,15 @@ class Box:
         self.route.wake()
         self.deliver.wake()
 
+    def tls_notes(self) -> tuple[str, ...]:
+        """What is to be said of the files of TLS though they can be used: a certificate that soon expires."""
+        return () if self._tls is None else self._tls.notes()
+
     def status(self) -> dict[str, object]:
         """What a look at the running box shows."""
         return {
             "listening": list(self.receiver.address),
+            "listening_tls": list(self.receiver.tls_address or ()),
             "open_associations": len(self.receive.open_associations()),
             "rules_problem": self.rules.problem,
             "bad_processors": [bad.name for bad in self.dropins.current.bad],
@@ -200,8 +216,9 @@ class Box:
         try:
             self.receiver.start()
         except OSError as exc:
-            where = f"{self.settings.host}:{self.settings.port}"
-            raise ConfigError(f"cannot listen on {where} (settings host and port): {exc.strerror or exc}") from exc
+            name = TLS_PORT if exc.filename == TLS_PORT else "port"
+            where = f"{self.settings.host}:{getattr(self.settings, name)}"
+            raise ConfigError(f"cannot listen on {where} (settings host and {name}): {exc.strerror or exc}") from exc
 
     def stop(self) -> None:
         """No new associations, C-STOREs in hand answered, processors ended; what is open goes on at the next start."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from magickbox.association import Association, End
 from magickbox.clock import now
@@ -101,6 +102,12 @@ class BoxProcess:
         """SIGKILL, now."""
         self.process.kill()
         self.process.wait()
+
+    def status(self) -> dict[str, Any]:
+        """What the running box says of itself."""
+        answer = ask(DataFolder(self.root).control, "status")
+        assert answer is not None
+        return dict(answer["status"])
 
     def ask(self, verb: str, subject: str = "") -> None:
         """Give a command to the running box."""

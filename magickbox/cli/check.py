@@ -13,6 +13,8 @@ from magickbox.errors import ConfigError
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
 from magickbox.service import Places
+from magickbox.tls import try_out
+from magickbox.tlsfiles import OFF, tls_files
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     problems += [f"settings: {line}" for line in stray_variables(os.environ)]
     where, settings = places.places(args), loaded.settings
     good = [f"settings: {name} = {value} from {loaded.sources[name]}" for name, value in loaded.values.items()]
-    for told, wrong in (_data(where.data.root, settings), _routing(where, settings), _dropins(where)):
+    root = where.data.root
+    for told, wrong in (_data(root, settings), _tls(root, settings), _routing(where, settings), _dropins(where)):
         good += told
         problems += wrong
     if args.json:
@@ -56,6 +59,19 @@ def _data(root: Path, settings: Settings) -> tuple[list[str], list[str]]:
     if not os.access(root, os.W_OK | os.X_OK):
         return [], [f"data: {root} is not writable by this user (uid {os.getuid()})"]
     return [f"data: {root}"], []
+
+
+def _tls(root: Path, settings: Settings) -> tuple[list[str], list[str]]:
+    try:
+        files = tls_files(settings, root)
+    except ConfigError as exc:
+        return [], [f"tls: {line}" for line in str(exc).splitlines()]
+    if files is None:
+        unused = settings.tls_certificate or settings.tls_key or settings.tls_ca or settings.client_certificates != OFF
+        return ["tls: note: there is no TLS without tls_port"] if unused else [], []
+    found = try_out(files)
+    good = [] if found.problems else [f"tls: {found.summary}; client certificates: {files.client_certificates}"]
+    return good + [f"tls: note: {note}" for note in found.notes], [f"tls: {problem}" for problem in found.problems]
 
 
 def _routing(where: Places, settings: Settings) -> tuple[list[str], list[str]]:

@@ -68,6 +68,9 @@ def introduction(box: Box) -> list[str]:
         f"  rules       {box.places.routing}: {len(rules.rules)} rules",
         f"  logs        {box.places.data.logs}",
     ]
+    if (tls := box.receiver.tls_address) is not None:
+        lines.insert(1, f"  TLS         {tls[0]}:{tls[1]}, client certificates: {box.settings.client_certificates}")
+        lines += [f"  note: {note}" for note in box.tls_notes()]
     lines += [f"  bad processor {bad.name}: {bad.problems[0]}" for bad in dropins.bad]
     if box.rules.problem:
         lines.append(f"  the last good rules are in use: {box.rules.problem}")

@@ -21,10 +21,13 @@ from magickbox.incoming.folder import AssociationFolder
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.intake import Intake, Refusal, Request
 from magickbox.scp.contexts import ACCEPTED, answer, roles
+from magickbox.scp.handshake import Failed, shake_hands
 from magickbox.scp.stopping import Stopping
 from magickbox.scp.store import StoreProvider
 from magickbox.scp.upper import BoundedUpperLayer, Timeouts
 from magickbox.steps import Reached, unwatched
+from magickbox.tls import ServerTls, TlsSocket
+from magickbox.tlsfiles import TlsFiles
 
 MAX_PDU = 128 * 1024
 _ABORT = b"\x07\0\0\0\0\4\0\0\2\0"  # by the service provider, reason not specified (PS3.8 9.3.8)
@@ -32,7 +35,7 @@ _ABORT = b"\x07\0\0\0\0\4\0\0\2\0"  # by the service provider, reason not specif
 
 @dataclass(frozen=True)
 class Port:
-    """What a receiver needs to know; ``port`` 0 takes a free one."""
+    """What a receiver needs to know; port 0 takes a free one. With ``tls``, ``tls_port`` is open too."""
 
     incoming: Path
     quarantine: Quarantine
@@ -43,6 +46,8 @@ class Port:
     max_associations: int = 200
     timeouts: Timeouts = field(default_factory=Timeouts)
     reached: Reached = unwatched
+    tls: TlsFiles | None = None
+    tls_port: int = 0
 
 
 class Admission(ACSE):
@@ -78,11 +83,13 @@ class IncomingConnection(Connection):
         stop: Stopping,
         on_trouble: Callable[[str], None],
         on_close: Callable[["IncomingConnection"], None],
+        tls: ServerTls | None = None,
     ) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.name = f"association from {address[0]}"
         self._port, self._intake, self._raw, self._address = port, intake, raw, address
         self._on_trouble, self._on_close = on_trouble, on_close
+        self._stopping, self._tls = stop, tls
         self._admitted: Association | None = None
         self._folder: AssociationFolder | None = None
         self.acse = Admission(self)
@@ -101,7 +108,7 @@ class IncomingConnection(Connection):
         """Ask the intake; an admitted association gets its folder at its first C-STORE."""
         asked = self.dul.asked
         assert asked is not None
-        admitted = self._intake.admit(Request(asked.calling_ae, asked.called_ae, self._address))
+        admitted = self._intake.admit(Request(asked.calling_ae, asked.called_ae, self._address, *self._proof()))
         if isinstance(admitted, Association):
             port = self._port
             self._admitted = admitted
@@ -114,13 +121,29 @@ class IncomingConnection(Connection):
     def run_reactor(self) -> None:
         """Serve the connection, and report its end whatever happens to it."""
         try:
-            self.dul.serve()
+            if self._tls is None or self._secure(self._tls):
+                self.dul.serve()
         except Exception:  # noqa: BLE001  # worker boundary: one association must not end the port for others
             self._broke(traceback.format_exc())
         finally:
             self._raw.close()
             self._over()
             self._on_close(self)
+
+    def _secure(self, tls: ServerTls) -> bool:
+        """Begin TLS; False if that failed, and why is told at the end."""
+        secured = shake_hands(self._raw, tls, self._stopping, self._port.timeouts.request)
+        if isinstance(secured, Failed):
+            self.dul.ending, self.dul.why = secured.how, secured.why
+            return False
+        self._raw = secured
+        self.dul.use(secured)
+        return True
+
+    def _proof(self) -> tuple[str | None, str | None]:
+        """The version of TLS, and the name in the peer's certificate."""
+        raw = self._raw
+        return (raw.version(), raw.common_name()) if isinstance(raw, TlsSocket) else (None, None)
 
     def indicate(self, primitive: object) -> None:
         """Answer a request for an association or for its release (PS3.8 7.1, 7.2)."""

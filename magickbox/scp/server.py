@@ -1,4 +1,4 @@
-"""The one port: an SCP that takes C-ECHO and C-STORE for any called AE title.
+"""The port, and the one with TLS beside it: an SCP that takes C-ECHO and C-STORE for any called AE title.
 
 The upper layer's state machine and PDUs are pynetdicom's; threads, limits, admission, contexts and storing are ours.
 This package reaches into pynetdicom 3.0's private parts (``_accepted_cx``, ``_kill_thread``), hence the pin in
@@ -9,6 +9,7 @@ import socket as sockets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from pynetdicom import AE
@@ -20,12 +21,14 @@ from magickbox.intake import Intake
 from magickbox.quiet import quiet_pynetdicom
 from magickbox.scp.connection import MAX_PDU, IncomingConnection, Port
 from magickbox.scp.stopping import Stopping
+from magickbox.tls import ServerTls
 
-__all__ = ["Port", "Receiver"]
+__all__ = ["TLS_PORT", "Port", "Receiver"]
 
 _BACKLOG = 128
 _SPARE_CONNECTIONS = 50
 _PAUSE = 0.05
+TLS_PORT = "tls_port"  # in the place of a file name: which port an OSError of `start` is about
 
 OnTrouble = Callable[[str], None]
 
@@ -52,7 +55,7 @@ class _Handler(RequestHandler):
         address = (str(self.client_address[0]).removeprefix("::ffff:"), int(self.client_address[1]))
         connection = IncomingConnection(
             self.ae, server.port, server.intake, raw, address, server.stopping, server.on_trouble,
-            server.connections.discard,
+            server.connections.discard, server.tls,
         )  # fmt: skip
         connection.acceptor.maximum_length = MAX_PDU
         connection.acceptor.ae_title = server.ae_title
@@ -70,6 +73,7 @@ class _Server(AssociationServer):
 
     def __init__(self, ae: ApplicationEntity, port: Port, intake: Intake, on_trouble: OnTrouble) -> None:
         self.port, self.intake, self.on_trouble = port, intake, on_trouble
+        self.tls: ServerTls | None = None
         self.stopping = Stopping()
         self.connections: set[IncomingConnection] = set()
         try:
@@ -77,6 +81,18 @@ class _Server(AssociationServer):
         except OSError:
             self.stopping.close()
             raise
+        ae._servers.append(cast(Any, self))
+
+    def serve(self) -> None:
+        """Accept connections from now on, in a thread."""
+        threading.Thread(target=self.serve_forever, args=(0.1,), name="port", daemon=True).start()
+
+    def beside(self, port: Port, tls: ServerTls) -> "_Server":
+        """The same on another port, with TLS; its connections are counted and stopped with these. Raises OSError."""
+        other = _Server(self.ae, port, self.intake, self.on_trouble)
+        other.stopping.close()
+        other.tls, other.stopping, other.connections = tls, self.stopping, self.connections
+        return other
 
     def get_request(self) -> tuple[sockets.socket, tuple[str, int]]:
         """Accept a connection; raises OSError."""
@@ -121,19 +137,28 @@ class Receiver:
     def __init__(self, port: Port, intake: Intake, on_trouble: OnTrouble = lambda _why: None) -> None:
         self._settings, self._intake, self._on_trouble = port, intake, on_trouble
         self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._secure: _Server | None = None
 
     def start(self) -> None:
-        """Bind and listen; raises OSError if the port is taken."""
+        """Bind and listen; raises OSError if a port is taken, ConfigError if the files of TLS cannot be used."""
         quiet_pynetdicom()
         ae = AE(self._settings.ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.maximum_pdu_size = MAX_PDU
-        self._server = _Server(ae, self._settings, self._intake, self._on_trouble)
-        ae._servers.append(cast(Any, self._server))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="port", daemon=True)
-        self._thread.start()
+        port = self._settings
+        tls = ServerTls(port.tls) if port.tls else None
+        server = _Server(ae, port, self._intake, self._on_trouble)
+        if tls is not None:
+            try:
+                self._secure = server.beside(replace(port, port=port.tls_port), tls)
+            except OSError as exc:
+                server.server_close()
+                server.stopping.close()
+                raise OSError(exc.errno, exc.strerror, TLS_PORT) from exc
+            self._secure.serve()
+        self._server = server
+        server.serve()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -141,10 +166,17 @@ class Receiver:
         assert self._server is not None
         return str(self._server.server_address[0]), int(self._server.server_address[1])
 
+    @property
+    def tls_address(self) -> tuple[str, int] | None:
+        """The host and port that are listened on with TLS, if they are."""
+        return None if self._secure is None else (str(self._secure.server_address[0]), self._secure.server_address[1])
+
     def stop(self, grace: float = 10.0) -> None:
         """No new associations; C-STOREs in hand are answered, for at most ``grace`` seconds; then abort."""
         if self._server is None:
             return
         server, self._server = self._server, None
         server.shutdown()
+        if self._secure is not None:
+            self._secure.shutdown()
         server.end_connections(grace)

@@ -20,8 +20,10 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE
 
 from magickbox.association import End
+from magickbox.scp.handshake import says_tls
 from magickbox.scp.request import Asked, read_request
 from magickbox.scp.stopping import Stopping
+from magickbox.tls import TlsSocket
 
 _ASSOCIATE_RQ, _P_DATA, _RELEASE_RQ, _ABORT = 1, 4, 5, 7
 _MAX_ASSOCIATE = 1024 * 1024
@@ -90,6 +92,12 @@ class BoundedUpperLayer(DULServiceProvider):
         while not self._kill_thread:
             self._act(self._next_event())
 
+    def use(self, raw: sockets.socket) -> None:
+        """Go on with the same connection as another socket: TLS has begun on it."""
+        self._raw = raw
+        if self.socket is not None:
+            self.socket.socket = raw
+
     def end(self, how: End, why: str, event: str = _INVALID_PDU) -> None:
         """Let the association end; of several reasons the first counts."""
         self._because(how, why)
@@ -150,6 +158,8 @@ class BoundedUpperLayer(DULServiceProvider):
                 with suppress(KeyError):
                     self._poll.unregister(self._stop.fd)
             left = deadline - time.monotonic()
+            if isinstance(self._raw, TlsSocket) and self._raw.pending():  # decrypted already, and not seen by poll
+                return
             ready = {fd for fd, _ in self._poll.poll(max(0, math.ceil(min(left, _LONGEST_POLL) * 1000)))}
             if ready - {self._stop.fd}:
                 return
@@ -173,7 +183,9 @@ class BoundedUpperLayer(DULServiceProvider):
         raw = bytearray(6)
         self._read_into(memoryview(raw))
         kind, length = struct.unpack(">BxI", raw)
-        if not _ASSOCIATE_RQ <= kind <= _ABORT:
+        if says_tls(raw):
+            self.end(End.ABORTED, "TLS on the port without TLS: the peer must use tls_port, or no TLS")
+        elif not _ASSOCIATE_RQ <= kind <= _ABORT:
             self.end(End.ABORTED, f"PDU type 0x{kind:02X}: this is not DICOM")
         elif length > self._limit(kind):
             self.end(End.ABORTED, f"a PDU of {length} bytes")
@@ -195,7 +207,10 @@ class BoundedUpperLayer(DULServiceProvider):
         at = 0
         while at < len(view):
             self._await_bytes(time.monotonic() + self._timeouts.message if established else self._request_by)
-            got = self._raw.recv_into(view[at:])
+            try:
+                got = self._raw.recv_into(view[at:], 0, sockets.MSG_DONTWAIT)
+            except BlockingIOError:  # a TLS record that is not whole yet
+                continue
             if not got:
                 raise EOFError
             at += got
