@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509 import Certificate, NameOID, load_pem_x509_certificates
+from cryptography.x509 import Certificate, ExtendedKeyUsage, ExtensionNotFound, NameOID, load_pem_x509_certificates
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from magickbox.clock import now
 from magickbox.errors import ConfigError
@@ -51,7 +52,7 @@ def examine(files: TlsFiles, moment: datetime | None = None) -> Examined:
     summary = ""
     if chain:
         _try(problems, lambda: _must_be_valid(f"tls_certificate: {files.certificate}", chain[0], at))
-        notes += _notes_on_dates(files.certificate, chain, at)
+        notes += _notes_on_dates(files.certificate, chain, at) + _notes_on_purpose(files.certificate, chain[0])
         summary = f"{files.certificate}: {common_name(chain[0])}, valid until {_day(chain[0].not_valid_after_utc)}"
     if chain and public:
         _try(problems, lambda: _must_match(files, chain, public))
@@ -167,6 +168,14 @@ def _notes_on_dates(path: str, chain: list[Certificate], at: datetime) -> list[s
         elif left < 0 and number > 1:
             notes.append(f"{what} expired on {_day(certificate.not_valid_after_utc)}")
     return notes
+
+
+def _notes_on_purpose(path: str, certificate: Certificate) -> list[str]:
+    with suppress(ExtensionNotFound, *_CANNOT):
+        purposes = certificate.extensions.get_extension_for_class(ExtendedKeyUsage).value
+        if not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes):
+            return [f"tls_certificate: {path} is not one for servers (extended key usage): many peers will refuse it"]
+    return []
 
 
 def _notes_on_key(path: str) -> list[str]:

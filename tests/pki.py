@@ -117,4 +117,4 @@ def files(pair: Pair, ca: Path | None = None, client_certificates: str = "off") 
     return TlsFiles(str(pair.pem), str(pair.key), None if ca is None else str(ca), client_certificates)
 
 
-SERVER_ONLY = ExtendedKeyUsageOID.SERVER_AUTH
+SERVER_ONLY, CLIENT_ONLY = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH

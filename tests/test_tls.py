@@ -18,7 +18,9 @@ import pydicom
 import pytest
 from boxes import MR, Image
 from boxprocess import BoxProcess, running, until
-from callers import COMMAND, IMAGES, LAST, Caller, OpenPort, open_port, pdu, store_pdus, value
+from callers import COMMAND, IMAGES, LAST, VERIFICATION, Caller, OpenPort, open_port, pdu, store_pdus, value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peers import wait_for
 from pydicom.uid import UID
 
@@ -28,7 +30,7 @@ from magickbox.incoming.quarantine import Quarantine
 from magickbox.intake import RecordingIntake
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
-from magickbox.scu.command import c_store_request
+from magickbox.scu.command import c_echo_request, c_store_request
 from magickbox.scu.pdu import RELEASE_REQUEST, associate_request
 
 HASTY = Timeouts(request=0.3, message=0.3, idle=0.6)
@@ -61,9 +63,11 @@ def number(port: OpenPort) -> int:
 class SecureCaller(Caller):
     """A peer that speaks TLS."""
 
-    def __init__(self, port: OpenPort, context: ssl.SSLContext) -> None:
+    def __init__(self, port: OpenPort, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> None:
         super().__init__(number(port))
-        self.sock = context.wrap_socket(self.sock, server_hostname="localhost", suppress_ragged_eofs=False)
+        self.sock = context.wrap_socket(
+            self.sock, server_hostname="localhost", suppress_ragged_eofs=False, session=session
+        )
 
     @property
     def secured(self) -> ssl.SSLSocket:
@@ -157,6 +161,22 @@ def test_1_3_is_taken_where_both_know_it(tmp_path: Path, ca: pki.Authority, box:
             assert caller.secured.version() == "TLSv1.3"
             assert caller.secured.compression() is None
         must_serve(port, client(ca.pem))
+
+
+@pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
+def test_a_resumed_session_is_still_known(
+    tmp_path: Path, ca: pki.Authority, box: pki.Pair, version: ssl.TLSVersion
+) -> None:
+    context = client(ca.pem, ca.issue("CT1"), version)
+    with open_port(tmp_path, tls=pki.files(box, ca.pem, "required")) as port:
+        session = None
+        for _ in range(2):
+            with SecureCaller(port, context, session) as caller:
+                caller.associate(IMAGES)
+                session, resumed = caller.secured.session, caller.secured.session_reused
+                caller.release()
+        assert resumed
+        assert [request.certificate for request in port.intake.requests] == ["CT1", "CT1"]
 
 
 # Who is not
@@ -269,6 +289,34 @@ def _hello(ca: pki.Authority) -> bytes:
     return written.read()
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenPort, bytes]]:
+    """A port that must serve at the end, and a good ClientHello."""
+    ca = pki.authority(tmp_path_factory.mktemp("pki"))
+    with open_port(tmp_path_factory.mktemp("lasting"), tls=pki.files(ca.issue("box"))) as port:
+        yield port, _hello(ca)
+        must_serve(port, client(ca.pem))
+        assert port.intake.requests[0].calling_ae == "GOOD1"  # nobody came in
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_mutated_handshakes_harm_nobody(lasting: tuple[OpenPort, bytes], data: st.DataObject) -> None:
+    port, hello = lasting
+    mutated = bytearray(hello)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(mutated) - 1))
+        if data.draw(st.booleans()):
+            mutated[at] = data.draw(st.integers(0, 255))
+        else:
+            mutated[at:at] = data.draw(st.binary(min_size=1, max_size=8))
+    with Caller(number(port)) as caller, suppress(OSError):
+        caller.say(mutated)
+        caller.sock.shutdown(socket.SHUT_WR)
+        while caller.sock.recv(65536):
+            pass
+
+
 def test_a_stop_does_not_wait_for_a_handshake(tmp_path: Path, box: pki.Pair) -> None:
     with open_port(tmp_path, tls=pki.files(box)) as port, Caller(number(port)) as caller:
         caller.say(b"\x16\x03\x01")
@@ -361,6 +409,18 @@ def test_a_record_that_was_changed_ends_its_association(tmp_path: Path, ca: pki.
         must_serve(port, client(ca.pem))
 
 
+def test_a_peer_that_never_reads_answers_is_ended(tmp_path: Path, ca: pki.Authority, box: pki.Pair) -> None:
+    echoes = pdu(4, value(1, COMMAND | LAST, c_echo_request(7, VERIFICATION.sop_class))) * 1000
+    with open_port(tmp_path, tls=pki.files(box), timeouts=Timeouts(request=5.0, message=0.3, idle=60.0)) as port:
+        with SecureCaller(port, client(ca.pem)) as caller:
+            caller.associate(VERIFICATION)
+            caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with pytest.raises(OSError):
+                caller.say(echoes * 300)
+            assert port.wait_for_end().is_abort
+        must_serve(port, client(ca.pem))
+
+
 def test_large_objects(tmp_path: Path, ca: pki.Authority, box: pki.Pair) -> None:
     head, piece = IMAGE.dataset()[: -8 - 32 - 4], random.Random(1).randbytes(100_000)
     with open_port(tmp_path, tls=pki.files(box)) as port, SecureCaller(port, client(ca.pem)) as caller:
@@ -428,11 +488,11 @@ def _name_of_the_box(port: OpenPort, context: ssl.SSLContext) -> str:
 @pytest.fixture
 def whole(tmp_path: Path, ca: pki.Authority, box: pki.Pair) -> Iterator[tuple[BoxProcess, int]]:
     """A box in a process of its own that wants certificates; the number of its port with TLS."""
-    settings = {
+    chosen = {
         "tls_port": 0, "tls_certificate": str(box.pem), "tls_key": str(box.key), "tls_ca": str(ca.pem),
         "client_certificates": "required",
     }  # fmt: skip
-    with running(tmp_path / "data", settings=settings) as process:
+    with running(tmp_path / "data", settings=chosen) as process:
         assert process.port is not None
         yield process, process.status()["listening_tls"][1]
 

@@ -155,6 +155,9 @@ def test_what_is_said_of_files_that_can_be_used(tmp_path: Path) -> None:
     assert key.endswith(f"box.key can be read by everybody on this machine: chmod 600 {box.key}")
     assert "box.pem expires in 12 days, on 20" in soon
     assert try_out(pki.files(ca.issue("fine"))).notes == ()
+    assert try_out(pki.files(ca.issue("server", purpose=pki.SERVER_ONLY))).notes == ()
+    (purpose,) = try_out(pki.files(ca.issue("client", purpose=pki.CLIENT_ONLY))).notes
+    assert "client.pem is not one for servers (extended key usage)" in purpose
 
 
 def test_files_go_to_another_process_as_json(tmp_path: Path) -> None:
