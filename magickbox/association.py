@@ -66,6 +66,12 @@ def title_problem(title: str) -> str | None:
     return None
 
 
+def sendable_title(title: str, instead: str = "MAGICKBOX") -> str:
+    """A peer's AE title as the box may send it: what PS3.5 6.2 does not allow becomes ``?``; ``instead`` of none."""
+    allowed = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in title.strip())
+    return allowed[:MAX_TITLE].strip() or instead
+
+
 def same_title(one: str, other: str) -> bool:
     """Compare two AE titles as the box does everywhere: blanks trimmed, case ignored."""
     return one.strip().casefold() == other.strip().casefold()

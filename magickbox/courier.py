@@ -135,7 +135,7 @@ class Courier:
     ) -> None:
         folder = self._folder_of(delivery.job)
         numbers = {Item(folder / i.file, i.sop_class, i.sop_instance, i.transfer_syntax): i.n for i in items}
-        for group in self._sender.split(list(numbers)):
+        for group in self._sender.split(delivery.destination, list(numbers)):
             session = self._sender.connect(delivery.destination, group, delivery.job)
             tally.answered = not isinstance(session, Retry) or session.answered
             if isinstance(session, Retry):

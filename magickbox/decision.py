@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from magickbox.destination import DicomDestination
+from magickbox.destination import Destination
 from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, matches_whole
 from magickbox.tagpath import TagPath
 
@@ -64,6 +64,7 @@ class Facts:
     called_ae: str
     calling_ae: str
     outcome: str
+    sender: str = ""  # the address that the original came from
 
 
 class Verdict(StrEnum):
@@ -143,7 +144,7 @@ class PlannedDelivery:
     rule: int
     rule_name: str
     entry: int
-    destination: DicomDestination
+    destination: Destination
     gate: bool
     waits_for: int | None
     has_fallback: bool
@@ -189,7 +190,7 @@ def decide(rules: Rules, facts: Facts, look: Look) -> Decision:
         if rule.last and finding.applies:
             ended_by = index
         findings.append(finding)
-    deliveries = tuple(delivery for finding in findings for delivery in _plan(finding))
+    deliveries = tuple(delivery for finding in findings for delivery in _plan(finding, facts))
     return Decision(facts, rules.digest, tuple(findings), deliveries)
 
 
@@ -270,7 +271,7 @@ def _try_test(test: TagTest, files: Sequence[Candidate]) -> tuple[TestFinding, s
     return TestFinding(test, len(passed), shown, len(seen)), passed
 
 
-def _plan(finding: RuleFinding) -> list[PlannedDelivery]:
+def _plan(finding: RuleFinding, facts: Facts) -> list[PlannedDelivery]:
     """The deliveries of a rule, each gated by the nearest applying gate before it."""
     applying = [each for each in finding.endpoints if each.verdict is Verdict.APPLIES]
     planned: list[PlannedDelivery] = []
@@ -281,7 +282,7 @@ def _plan(finding: RuleFinding) -> list[PlannedDelivery]:
                 rule=finding.index,
                 rule_name=finding.rule.name,
                 entry=each.index,
-                destination=each.endpoint.destination,
+                destination=each.endpoint.destination.for_job(facts.calling_ae, facts.called_ae, facts.sender),
                 gate=each.endpoint.gate,
                 waits_for=gate,
                 has_fallback=each.endpoint.gate and each is not applying[-1],

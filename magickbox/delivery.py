@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from magickbox.destination import DicomDestination
+from magickbox.destination import Destination
 
 
 class DeliveryState(StrEnum):
@@ -55,7 +55,7 @@ class NewDelivery:
 
     rule: str
     entry: int
-    destination: DicomDestination
+    destination: Destination
     gate: bool
     waits_for: int | None
     has_fallback: bool
@@ -75,7 +75,7 @@ class Delivery:
     decision: int
     rule: str
     entry: int
-    destination: DicomDestination
+    destination: Destination
     gate: bool
     waits_for: int | None
     has_fallback: bool

@@ -1,20 +1,100 @@
 """Where results go, and what came of bringing one instance there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from magickbox.association import sendable_title
+
+SENDER, CALLER, CALLED = "$sender", "$caller", "$called"  # the original's address, and its calling and called AE title
+_TITLES = (CALLER, CALLED)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Where a secret is found, never what it is: ``env:NAME`` or ``file:/path``."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a destination proves who it is, and how the box does; files in PEM, read anew for each connection.
+
+    Without ``ca`` the system's authorities count. ``server_name`` is the name that the destination's certificate must
+    be for, the host if empty; ``check_name`` False leaves that check out, which needs a ``ca`` of one's own.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    key_password: Secret | None = None
+    server_name: str = ""
+    check_name: bool = True
 
 
 @dataclass(frozen=True)
 class DicomDestination:
-    """A C-STORE SCP: its host and port, the AE title the box calls itself, and the AE title it calls."""
+    """A C-STORE SCP: its host and port, the AE title the box calls itself, and the AE title it calls.
+
+    ``host`` and ``calling_ae`` may be placeholders until ``for_job`` has filled them in; ``to_sender`` then says that
+    the host was one. ``name`` is the name that the rules give it, empty if it stands in the rule itself.
+    """
 
     host: str
     port: int
     calling_ae: str
     called_ae: str
+    name: str = ""
+    tls: Tls | None = None
+    to_sender: bool = False
 
     def __str__(self) -> str:
-        """As a person writes it: ``PACS@10.0.0.5:104``."""
-        return f"{self.called_ae}@{self.host}:{self.port}"
+        """As a person writes it: ``PACS@10.0.0.5:104``, after its name if it has one."""
+        return _named(self.name, f"{self.called_ae}@{self.host}:{self.port}")
+
+    def for_job(self, caller: str, called: str, sender: str) -> "DicomDestination":
+        """Itself with the original's calling and called AE title, and its address, in place of the placeholders."""
+        titles = {CALLER: caller, CALLED: called}
+        calling_ae = sendable_title(titles[self.calling_ae]) if self.calling_ae in titles else self.calling_ae
+        if self.host != SENDER:
+            return replace(self, calling_ae=calling_ae)
+        return replace(self, host=sender, calling_ae=calling_ae, to_sender=True)
+
+    def as_now(self, now: "Destination") -> "Destination":
+        """What its name means now; what a placeholder stands for stays as it was filled in for the job."""
+        if not isinstance(now, DicomDestination):
+            return now
+        calling_ae = self.calling_ae if now.calling_ae in _TITLES else now.calling_ae
+        if now.host != SENDER:
+            return replace(now, calling_ae=calling_ae)
+        return replace(now, host=self.host, calling_ae=calling_ae, to_sender=True)
+
+
+@dataclass(frozen=True)
+class FolderDestination:
+    """A folder of this machine or a share: ``path`` must be there; ``pattern`` says where below it an instance goes."""
+
+    path: str
+    pattern: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Its name and where it is."""
+        return _named(self.name, self.path)
+
+    def for_job(self, _caller: str, _called: str, _sender: str) -> "FolderDestination":
+        """Itself: it has no placeholders for a job's titles."""
+        return self
+
+    def as_now(self, now: "Destination") -> "Destination":
+        """What its name means now."""
+        return now
+
+
+Destination = DicomDestination | FolderDestination
+
+
+def _named(name: str, place: str) -> str:
+    return f"{name} ({place})" if name else place
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,18 @@ from datetime import datetime
 from enum import StrEnum
 
 from magickbox.breaker import Circuit
-from magickbox.destination import DicomDestination
+from magickbox.destination import Destination, DicomDestination
 
-# A destination's queue, as a person names it (PACS@10.0.0.5:104), whatever the box calls itself there.
+# A destination's queue, as a person names it: by the name that the rules give it, else by its place
+# (PACS@10.0.0.5:104), whatever the box calls itself there.
 Lane = str
 
 
-def lane_of(destination: DicomDestination) -> Lane:
-    """The queue that a destination's deliveries stand in."""
-    return str(destination)
+def lane_of(destination: Destination) -> Lane:
+    """The queue that a destination's deliveries stand in; a sender's own if they go back to their senders."""
+    if isinstance(destination, DicomDestination) and destination.to_sender:
+        return f"{destination.name or destination.called_ae}@{destination.host}:{destination.port}"
+    return destination.name or str(destination)
 
 
 class Mode(StrEnum):

@@ -26,7 +26,8 @@ _NO_RULE = "the outcome is failed and no rule took it"
 
 def decision_for(job: Job, folder: Path, rules: Rules) -> Decision:
     """Decide about one job with these rules; reads its files, writes nothing."""
-    return decide(rules, Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR), look_below(folder))
+    facts = Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR, job.peer)
+    return decide(rules, facts, look_below(folder))
 
 
 class Route:

@@ -5,12 +5,12 @@ Pure values: reading them from the routing JSON is ``rulefile``'s part, deciding
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import regex
 
-from magickbox.destination import DicomDestination
+from magickbox.destination import Destination
 from magickbox.errors import ConfigError
 from magickbox.tagpath import TagPath
 
@@ -81,7 +81,7 @@ class Endpoint:
     """
 
     outcome: Pattern
-    destination: DicomDestination
+    destination: Destination
     gate: bool = False
     filters: tuple[InstanceFilter, ...] = ()
 
@@ -118,12 +118,13 @@ class Rule:
 class Rules:
     """All rules in the order in which they are looked at, and the digest of the text they came from.
 
-    ``warnings`` are sentences about what is allowed but seems unwise.
+    ``warnings`` are sentences about what is allowed but seems unwise; ``destinations`` are those that have names.
     """
 
     rules: tuple[Rule, ...] = ()
     digest: str = ""
     warnings: tuple[str, ...] = ()
+    destinations: Mapping[str, Destination] = field(default_factory=dict, hash=False)
 
     def tags_below(self, directory: str) -> frozenset[TagPath]:
         """Every element that some active rule looks at in the files below a directory."""

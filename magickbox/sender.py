@@ -5,13 +5,13 @@ Trouble on the way is a value, not an exception. ``FakeSender`` is the fake that
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from magickbox.destination import Delivered, DicomDestination, Rejected, Result, Retry
+from magickbox.destination import Delivered, Destination, Rejected, Result, Retry
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,65 @@ class Session(Protocol):
 class Sender(Protocol):
     """Opens sessions with destinations of one kind."""
 
-    def split(self, items: Sequence[Item]) -> list[list[Item]]:
+    def split(self, destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
         """The items as they can go together over one session, to be sent one group after another."""
         ...
 
-    def connect(self, destination: DicomDestination, items: Sequence[Item], job: str) -> Session | Retry:
+    def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
         """Open a session for these items of that job, one group of ``split``, or say why it may work later."""
         ...
 
-    def probe(self, destination: DicomDestination) -> Retry | None:
+    def problems(self, destination: Destination) -> list[str]:
+        """What is wrong with a destination as far as this machine can tell without calling it; no secret in it."""
+        ...
+
+    def probe(self, destination: Destination) -> Retry | None:
         """Ask whether the destination is there, without sending anything; None if it is, or why not."""
         ...
 
 
-Answer = Callable[[DicomDestination, Item], Result]
+class ByKind:
+    """One sender for all kinds of destinations: each goes to the sender of its kind.
+
+    ``named`` gives the destinations that have names as they are now: a delivery to one goes where the name points at
+    the time of the attempt, and where it pointed when it was planned if the name is gone.
+    """
+
+    def __init__(
+        self, senders: Mapping[type, Sender], named: Callable[[], Mapping[str, Destination]] = lambda: {}
+    ) -> None:
+        self._senders = senders
+        self._named = named
+
+    def split(self, destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
+        """As the sender of that kind does."""
+        now = self._now(destination)
+        return self._senders[type(now)].split(now, items)
+
+    def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
+        """As the sender of that kind does."""
+        now = self._now(destination)
+        return self._senders[type(now)].connect(now, items, job)
+
+    def probe(self, destination: Destination) -> Retry | None:
+        """As the sender of that kind does."""
+        now = self._now(destination)
+        return self._senders[type(now)].probe(now)
+
+    def problems(self, destination: Destination) -> list[str]:
+        """As the sender of that kind does."""
+        return self._senders[type(destination)].problems(destination)
+
+    def _now(self, destination: Destination) -> Destination:
+        now = self._named().get(destination.name)
+        return destination if now is None else destination.as_now(now)
 
 
-def _accept(_destination: DicomDestination, _item: Item) -> Result:
+# Who makes a fake knows which kind of destination it is given.
+Answer = Callable[[Any, Item], Result]
+
+
+def _accept(_destination: Destination, _item: Item) -> Result:
     return Delivered()
 
 
@@ -78,7 +120,7 @@ def _accept(_destination: DicomDestination, _item: Item) -> Result:
 class Call:
     """One ``connect`` of a FakeSender."""
 
-    destination: DicomDestination
+    destination: Any
     items: tuple[Item, ...]
     job: str
 
@@ -92,33 +134,38 @@ class FakeSender:
     """
 
     answer: Answer = _accept
-    refusal: Callable[[DicomDestination], str | None] = lambda _destination: None
+    refusal: Callable[[Any], str | None] = lambda _destination: None
     group: int = 128
-    sent: list[tuple[DicomDestination, Item]] = field(default_factory=list)
+    sent: list[tuple[Any, Item]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    probes: list[DicomDestination] = field(default_factory=list)
+    probes: list[Any] = field(default_factory=list)
 
-    def split(self, items: Sequence[Item]) -> list[list[Item]]:
+    def split(self, _destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
         """Groups of at most ``group`` items."""
         return [list(items[at : at + self.group]) for at in range(0, len(items), self.group)]
 
-    def connect(self, destination: DicomDestination, items: Sequence[Item], job: str) -> Session | Retry:
+    def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
         """A session, or the refusal that the test asked for."""
         self.calls.append(Call(destination, tuple(items), job))
         reason = self.refusal(destination)
         return Retry(reason) if reason else FakeSession(self, destination)
 
-    def probe(self, destination: DicomDestination) -> Retry | None:
+    def probe(self, destination: Destination) -> Retry | None:
         """What ``connect`` would meet."""
         self.probes.append(destination)
         reason = self.refusal(destination)
         return Retry(reason) if reason else None
 
+    def problems(self, destination: Destination) -> list[str]:
+        """The refusal that the test asked for."""
+        reason = self.refusal(destination)
+        return [reason] if reason else []
+
 
 class FakeSession:
     """A session of a FakeSender."""
 
-    def __init__(self, sender: FakeSender, destination: DicomDestination) -> None:
+    def __init__(self, sender: FakeSender, destination: Destination) -> None:
         self._sender = sender
         self._destination = destination
         self._over = threading.Event()

@@ -13,10 +13,12 @@ from magickbox.config import Settings
 from magickbox.control import ControlServer
 from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.deliver import Deliver
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry
 from magickbox.disk import Disk
 from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.errors import ConfigError
+from magickbox.folders.store import FolderSender
 from magickbox.gathering import Waits
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
@@ -32,11 +34,13 @@ from magickbox.receive import Receive
 from magickbox.removal import Removal
 from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
+from magickbox.routing import Rules
 from magickbox.rules.keeper import RuleKeeper
 from magickbox.runs.runner import Limits, Runner
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.store import StoreSender
+from magickbox.sender import ByKind, Sender
 from magickbox.steps import Reached, unwatched
 from magickbox.tls import ServerTls
 from magickbox.tlsfiles import tls_files
@@ -87,7 +91,7 @@ class Box:
         self._removal = Removal(data, self.ledger, reached)
         self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root)
         self.deliver = Deliver(
-            self.ledger, StoreSender(own_calls), self.folder_of,
+            self.ledger, ByKind(senders(own_calls), lambda: self.rules.current().destinations), self.folder_of,
             pace=tuning.pace, note=routing_note, reached=reached,
         )  # fmt: skip
         self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
@@ -246,6 +250,24 @@ def build(settings: Settings, places: Places, environment: Mapping[str, str], tu
     """A box that is ready to start; raises DataFolderError, AlreadyRunning, LedgerError or ConfigError."""
     places.data.prepare()
     return Box(settings, places, environment, tuning or Tuning())
+
+
+def senders(own_calls: OwnCalls) -> Mapping[type, Sender]:
+    """A sender for each kind of destination."""
+    return {DicomDestination: StoreSender(own_calls), FolderDestination: FolderSender()}
+
+
+def probe(destination: Destination) -> Retry | None:
+    """Ask whether a destination is there; None if it is, or why not."""
+    return ByKind(senders(OwnCalls())).probe(destination)
+
+
+def destination_problems(rules: Rules) -> dict[str, list[str]]:
+    """What is wrong with each destination of some rules, as far as can be told without calling it."""
+    by_kind = ByKind(senders(OwnCalls()))
+    inline = {str(each.destination): each.destination for rule in rules.rules for each in rule.endpoints}
+    every = {**inline, **{str(each): each for each in rules.destinations.values()}}
+    return {name: by_kind.problems(each) for name, each in every.items()}
 
 
 @contextmanager

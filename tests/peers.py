@@ -128,6 +128,7 @@ class Talk:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.contexts: dict[int, tuple[str, str]] = {}
+        self.calling_ae = ""
 
     def read(self, length: int) -> bytes:
         """Exactly that many bytes; raises EOFError."""
@@ -152,6 +153,7 @@ class Talk:
         """Read the request and answer it; ``result`` says what of each context."""
         kind, body = self.pdu()
         assert kind == 1
+        self.calling_ae = body[20:36].decode("ascii").strip()
         answers = [_item(0x10, b"1.2.840.10008.3.1.1.1")]
         for part, value in _items(body[68:]):
             if part == 0x20:
@@ -238,12 +240,13 @@ class ScriptedPeer:
     """A port on which the n-th connection is met by the n-th script, further ones by the last."""
 
     scripts: Sequence[Script]
+    port: int = 0
     talks: list[Talk] = field(default_factory=list)
     trouble: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> "ScriptedPeer":
         """Listen."""
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(("127.0.0.1", self.port))
         self.port = int(self.listener.getsockname()[1])
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from magickbox.clock import now
 from magickbox.delivery import NewDelivery, NewItem
-from magickbox.destination import DicomDestination
+from magickbox.destination import Destination, DicomDestination
 from magickbox.job import Job, JobState, Move
 from magickbox.ledger import Ledger, deliveries, jobs
 
@@ -23,7 +23,7 @@ def new_items(count: int = 2) -> tuple[NewItem, ...]:
 
 
 def entry(
-    to: DicomDestination,
+    to: Destination,
     items: Sequence[NewItem] | None = None,
     *,
     gate: bool = False,

@@ -1,6 +1,8 @@
 """Deliveries in the ledger: the plan, responses, and what follows from an entry's end."""
 
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,12 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planned import ARCHIVE, PACS, QC, entry, job, new_items, routed
 
-from magickbox.clock import now
+from magickbox.clock import now, to_text
 from magickbox.delivery import UNDECIDED, DeliveryState, ItemState, NewDelivery, Progress
-from magickbox.destination import Delivered, Rejected, Result, Retry
-from magickbox.errors import ForbiddenMove, NotFound
+from magickbox.destination import (
+    Delivered,
+    Destination,
+    DicomDestination,
+    FolderDestination,
+    Rejected,
+    Result,
+    Retry,
+    Secret,
+    Tls,
+)
+from magickbox.errors import ForbiddenMove, LedgerError, NotFound
 from magickbox.job import JobState, Move
-from magickbox.ledger import Ledger, deliveries, endings, jobs, queues
+from magickbox.ledger import Ledger, deliveries, endings, jobs, queues, store
+from magickbox.pathpattern import DEFAULT_PATTERN
 from magickbox.queueing import lane_of
 
 S = DeliveryState
@@ -157,6 +170,51 @@ def test_a_held_job_is_settled_after_its_release(ledger: Ledger) -> None:
         jobs.move(tx, "job", Move.RELEASE, "go on", "me")
         endings.settle_all(tx)
     assert job_state(ledger) is JobState.DONE
+
+
+EVERY_KIND = (
+    DicomDestination("10.0.0.5", 104, "BOX", "PACS", "pacs"),
+    DicomDestination("10.0.0.5", 2762, "BOX", "PACS", "", Tls("/ca", "/c", "/k", Secret("env:KEY"), "pacs", False)),
+    FolderDestination("/mnt/f\u00fcr", DEFAULT_PATTERN, "research"),
+)
+
+
+@pytest.mark.parametrize("destination", EVERY_KIND, ids=str)
+def test_a_destination_comes_back_as_it_was(ledger: Ledger, destination: Destination) -> None:
+    (number,) = routed(ledger, entry(destination))
+    with ledger.reading() as tx:
+        assert deliveries.get(tx, number).destination == destination
+        assert queues.lanes(tx) == [lane_of(destination)]
+
+
+def test_a_ledger_from_before_there_were_kinds_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript((Path(store.__file__).parent / "migrations" / "0001.sql").read_text())
+        old.execute("PRAGMA user_version = 1")
+        old.execute(
+            "INSERT INTO jobs (id, state, since, calling_ae, called_ae, peer, study, received, born, instances, bytes)"
+            " VALUES ('job', 'DELIVERING', ?, 'A', 'B', '', '', ?, ?, 1, 1)",
+            [to_text(now())] * 3,
+        )
+        old.execute(
+            "INSERT INTO deliveries (job, decision, rule, entry, host, port, calling_ae, called_ae, gate, fallback,"
+            " state, opened, next_try, instances) VALUES ('job', 1, 'rule', 0, '127.0.0.1', 104, 'BOX', 'PACS', 0, 0,"
+            " 'OPEN', ?, ?, 1)",
+            [to_text(now())] * 2,
+        )
+        old.commit()
+    with pytest.raises(LedgerError, match="brought up to date when the box starts"):
+        Ledger(path, readonly=True)
+    for _ in range(2):
+        ledger = Ledger(path)
+        with ledger.reading() as tx:
+            (delivery,) = queues.due(tx, now(), now() + timedelta(hours=1), lane_of(PACS), None)
+            assert delivery.destination == PACS
+            assert queues.lanes(tx) == [lane_of(PACS)]
+        ledger.close()
+    Ledger(path, readonly=True).close()
+    assert (tmp_path / "old.sqlite.version-1").exists()
 
 
 def test_due_is_by_destination_and_by_time(ledger: Ledger) -> None:

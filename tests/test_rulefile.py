@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from magickbox.destination import DicomDestination
+from magickbox.destination import DicomDestination, FolderDestination, Secret, Tls
+from magickbox.pathpattern import DEFAULT_PATTERN
 from magickbox.positionedjson import NotJson, read
 from magickbox.routing import Rule, Rules
 from magickbox.rules.check import schema
@@ -111,7 +112,7 @@ def test_every_form_of_a_flag(yes: object, no: object) -> None:
     "host", ["10.0.0.5", "::1", "fe80::1", "pacs", "pacs.example.org", "my_pacs", "does-not-resolve"]
 )
 def test_hosts(host: str) -> None:
-    assert one(entry(IP=host)).endpoints[0].destination.host == host
+    assert one(entry(IP=host)).endpoints[0].destination == DicomDestination(host, 403, "me", "PACS")
 
 
 def test_placeholders_stand_for_the_settings() -> None:
@@ -220,6 +221,81 @@ def test_the_place_of_a_bad_pattern_is_the_character_in_the_file() -> None:
     (problem,) = refused(text)
     column = text.splitlines()[1].index("(") + 1
     assert f"line 2, column {column}, routing[0].AETitleIn: expected a regular expression" in problem
+
+
+DESTINATIONS: dict[str, Any] = {
+    "pacs": {**ENDPOINT, "AETitleSender": "$caller"},
+    "safe pacs": {**ENDPOINT, "kind": "dicom", "tls": {"ca": "/ca.pem", "certificate": "/c.pem", "key": "/k.pem",
+                  "key_password": "env:KEY", "server_name": "pacs.example.org", "check_name": 0}},
+    "research": {"kind": "folder", "path": "/mnt/research"},
+}  # fmt: skip
+
+
+def with_destinations(to: object = "pacs", **destinations: Any) -> str:
+    """A file with one entry that names a destination."""
+    named = {"routing": [rule(send=[{"success": {"to": to}}])], "destinations": {**DESTINATIONS, **destinations}}
+    return json.dumps(named, indent=1)
+
+
+def test_destinations_by_name() -> None:
+    text = with_destinations("safe pacs", back={**ENDPOINT, "IP": "$sender", "AETitleSender": "$called"})
+    rules = parse(text, "routing.json")
+    tls = Tls("/ca.pem", "/c.pem", "/k.pem", Secret("env:KEY"), "pacs.example.org", False)
+    safe = DicomDestination("10.0.0.5", 403, "me", "PACS", "safe pacs", tls)
+    assert rules.destinations == {
+        "pacs": DicomDestination("10.0.0.5", 403, "$caller", "PACS", "pacs"),
+        "safe pacs": safe,
+        "research": FolderDestination("/mnt/research", DEFAULT_PATTERN, "research"),
+        "back": DicomDestination("$sender", 403, "$called", "PACS", "back"),
+    }
+    assert rules.rules[0].endpoints[0].destination == safe
+    assert str(safe) == "safe pacs (PACS@10.0.0.5:403)"
+
+
+def test_an_entry_by_name_may_be_a_gate_and_select() -> None:
+    send = [{"success": {"to": "pacs", "break": 1, "which": [{"Modality": "MR"}]}}]
+    found = parse(json.dumps({"routing": [rule(send=send)], "destinations": DESTINATIONS}), "routing.json")
+    (endpoint,) = found.rules[0].endpoints
+    assert endpoint.gate
+    assert len(endpoint.filters) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (with_destinations("pasc"), "line 8, column 13, routing[0].send[0].success.to: no destination"),
+        (with_destinations("pasc"), "did you mean 'pacs'?"),
+        (with_destinations("PACS"), "did you mean 'pacs'?"),
+        (with_destinations("zzzzz"), "no destination is called 'zzzzz'; there are pacs, research, safe pacs"),
+        (text_of(rule(send=[{"success": {"to": "pacs"}}])), "called 'pacs'; the file has no 'destinations'"),
+        (with_destinations(7), "routing[0].send[0].success.to: expected the name of one of the 'dest"),
+        (text_of(rule(send=[{"success": {"to": "x", "IP": "10.0.0.5"}}])), "IP: unknown key; known are to, break"),
+        (text_of(entry(too="pacs")), "unknown key, did you mean 'to'?"),
+        (with_destinations(x=7), "destinations.x: expected an object that says where results go"),
+        (with_destinations(**{"../x": ENDPOINT}), "expected a name of 1 to 64 letters"),
+        (with_destinations(x={}), "destinations.x: 'IP' is missing"),
+        (with_destinations(x={**ENDPOINT, "kind": "dicm"}), 'destinations.x.kind: expected "dicom"'),
+        (with_destinations(x={**ENDPOINT, "TLS": {}}), "destinations.x.TLS: unknown key, did you mean 'tls'?"),
+        (with_destinations(x={**ENDPOINT, "tls": {"ca": "ca.pem"}}), "destinations.x.tls.ca: expected the path"),
+        (with_destinations(x={**ENDPOINT, "tls": {"key": "/k"}}), "destinations.x.tls: 'key' needs 'certificate'"),
+        (with_destinations(x={**ENDPOINT, "tls": {"check_name": "F"}}), "tls.check_name: only with a 'ca' of your own"),
+        (with_destinations(x={"kind": "folder"}), "destinations.x: 'path' is missing"),
+        (with_destinations(x={"kind": "folder", "path": "share"}), "a path begins with /"),
+        (with_destinations(x={"kind": "folder", "path": "/s", "pattern": "{PatientId}"}), "did you mean PatientID?"),
+        (with_destinations(x={"kind": "folder", "path": "/s", "pattern": "../{PatientID}"}), "begin with a dot"),
+    ],
+)
+def test_what_is_wrong_with_destinations_is_said(text: str, said: str) -> None:
+    problems = refused(text)
+    assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "env:", "env:A B", "file:relative", "hunter2:env:X", 12345678])
+def test_a_secret_that_stands_in_the_file_is_refused_and_not_repeated(secret: object) -> None:
+    tls = {"certificate": "/c", "key_password": secret}
+    problems = refused(with_destinations(x={**ENDPOINT, "tls": tls}))
+    assert any("tls.key_password: expected where the password is: env:NAME or file:/path" in each for each in problems)
+    assert str(secret) not in "".join(problems).replace("env:NAME", "")
 
 
 def test_a_key_that_is_no_pattern() -> None:

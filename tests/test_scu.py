@@ -90,7 +90,7 @@ def test_more_than_128_contexts_take_several_associations(tmp_path: Path) -> Non
         folder.mkdir()
         items.append(made(folder, f"1.2.3.{n}", "1.2.840.10008.1.2.1", f"1.2.{n}", b""))
     sender = StoreSender(OwnCalls(), QUICK)
-    groups = sender.split([*items, items[0]])
+    groups = sender.split(DicomDestination("127.0.0.1", 104, "BOX", "PEER"), [*items, items[0]])
     assert [len(group) for group in groups] == [129, 2]
     with peers.storescp(tmp_path / "stored") as scp:
         for group in groups:

@@ -1,39 +1,82 @@
-"""What every sender keeps to: the real one against DCMTK's storescp, and the fake that stands in for it."""
+"""What every sender keeps to: DICOM to DCMTK's storescp, plain and over TLS, folders, and the fake that stands in."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import peers
 import pytest
+from certificates import authority
 
-from magickbox.destination import Delivered, DicomDestination, Rejected, Retry
+from magickbox.destination import (
+    Delivered,
+    Destination,
+    DicomDestination,
+    FolderDestination,
+    Rejected,
+    Retry,
+    Tls,
+)
+from magickbox.folders.store import FolderSender
 from magickbox.owncalls import OwnCalls
+from magickbox.pathpattern import DEFAULT_PATTERN
 from magickbox.scu.store import StoreSender
 from magickbox.sender import FakeSender, Item, Sender
 
 
 @dataclass
 class Bench:
-    """A sender and two destinations: one that takes everything, one that nobody is at."""
+    """A sender and two destinations: one that takes everything, one that nobody is at; ``why`` is what is said then."""
 
     sender: Sender
-    there: DicomDestination
-    nowhere: DicomDestination
+    there: Destination
+    nowhere: Destination
+    why: str = "connection refused"
 
 
 def refuse_nowhere(destination: DicomDestination) -> str | None:
     return "connection refused" if destination.called_ae == "NOWHERE" else None
 
 
-@pytest.fixture(params=["fake", pytest.param("storescp", marks=pytest.mark.peer)])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+@contextmanager
+def fake(_folder: Path) -> Iterator[Bench]:
+    there, nowhere = (DicomDestination("127.0.0.1", 104, "BOX", title) for title in ("THERE", "NOWHERE"))
+    yield Bench(FakeSender(refusal=refuse_nowhere), there, nowhere)
+
+
+@contextmanager
+def storescp(folder: Path) -> Iterator[Bench]:
     nowhere = DicomDestination("127.0.0.1", peers.free_port(), "BOX", "NOWHERE")
-    if request.param == "fake":
-        yield Bench(FakeSender(refusal=refuse_nowhere), DicomDestination("127.0.0.1", 104, "BOX", "THERE"), nowhere)
-        return
-    with peers.storescp(tmp_path / "stored") as scp:
+    with peers.storescp(folder / "stored") as scp:
         yield Bench(StoreSender(OwnCalls(), peers.QUICK), scp.destination, nowhere)
+
+
+@contextmanager
+def storescp_tls(folder: Path) -> Iterator[Bench]:
+    ca = authority(folder / "ca")
+    own = ca.sign("station")
+    tls = Tls(ca=str(ca.ca.pem))
+    nowhere = DicomDestination("127.0.0.1", peers.free_port(), "BOX", "NOWHERE", "", tls)
+    with peers.storescp(folder / "stored", "+tls", str(own.key), str(own.pem), "-ic") as scp:
+        yield Bench(StoreSender(OwnCalls(), peers.QUICK), replace(scp.destination, tls=tls), nowhere)
+
+
+@contextmanager
+def folder(folder: Path) -> Iterator[Bench]:
+    (folder / "share").mkdir()
+    there, nowhere = (FolderDestination(str(folder / name), DEFAULT_PATTERN) for name in ("share", "gone"))
+    yield Bench(FolderSender(), there, nowhere, "No such file or directory")
+
+
+PEER = pytest.mark.peer
+
+
+@pytest.fixture(params=[fake, pytest.param(storescp, marks=PEER), pytest.param(storescp_tls, marks=PEER), folder])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with request.param(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -51,7 +94,7 @@ def test_each_instance_is_delivered(bench: Bench, items: list[Item]) -> None:
 def test_no_way_to_connect_is_a_retry_with_a_reason(bench: Bench, items: list[Item]) -> None:
     result = bench.sender.connect(bench.nowhere, items, "job")
     assert isinstance(result, Retry)
-    assert "connection refused" in result.reason
+    assert bench.why in result.reason
 
 
 def test_a_file_that_is_gone_is_rejected_and_the_next_goes_on(bench: Bench, items: list[Item], tmp_path: Path) -> None:
@@ -76,13 +119,31 @@ def test_an_exception_inside_ends_the_session(bench: Bench, items: list[Item]) -
 
 def test_groups_keep_every_item_once(bench: Bench, items: list[Item]) -> None:
     many = [replace(items[n % 3], sop_class=f"1.2.3.{n % 150}", sop_instance=f"1.2.{n}") for n in range(600)]
-    groups = bench.sender.split(many)
-    assert len(groups) > 1
+    groups = bench.sender.split(bench.there, many)
     assert sorted(item.sop_instance for group in groups for item in group) == sorted(i.sop_instance for i in many)
 
 
+def test_what_is_delivered_again_is_delivered(bench: Bench, items: list[Item]) -> None:
+    for _ in range(2):
+        with _session(bench, items) as session:
+            assert session.send(items[0]) == Delivered()
+
+
+def test_a_file_that_is_no_dicom_harms_nobody(bench: Bench, items: list[Item], tmp_path: Path) -> None:
+    (tmp_path / "no.dcm").write_bytes(b"no DICOM at all")
+    os.mkfifo(tmp_path / "pipe.dcm")
+    with _session(bench, items) as session:
+        for name in ("no.dcm", "pipe.dcm"):
+            session.send(replace(items[0], path=tmp_path / name))
+        assert session.send(items[1]) == Delivered()
+
+
+def test_a_good_destination_has_no_problems(bench: Bench) -> None:
+    assert bench.sender.problems(bench.there) == []
+
+
 def test_no_items_no_groups(bench: Bench) -> None:
-    assert bench.sender.split([]) == []
+    assert bench.sender.split(bench.there, []) == []
 
 
 def _session(bench: Bench, items: list[Item]):  # type: ignore[no-untyped-def]  # Session, narrowed

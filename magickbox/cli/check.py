@@ -12,7 +12,7 @@ from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
-from magickbox.service import Places
+from magickbox.service import Places, destination_problems
 from magickbox.tls import try_out
 from magickbox.tlsfiles import OFF, tls_files
 
@@ -88,7 +88,10 @@ def _routing(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
         return [], [f"routing: {problem}" for problem in exc.problems]
     except OSError as exc:
         return [], [f"routing: {path}: {exc.strerror}"]
-    return [f"routing: {path}: {len(rules.rules)} rules", *(f"routing: note: {w}" for w in rules.warnings)], []
+    good = [f"routing: {path}: {len(rules.rules)} rules", *(f"routing: note: {w}" for w in rules.warnings)]
+    examined = destination_problems(rules)
+    good += [f"destination {each}" for each in map(str, rules.destinations.values()) if not examined[each]]
+    return good, [f"destination {name}: {problem}" for name, found in examined.items() for problem in found]
 
 
 def _dropins(where: Places) -> tuple[list[str], list[str]]:

@@ -5,10 +5,12 @@ import argparse
 from magickbox.cli import places
 from magickbox.cli.doing import do
 from magickbox.cli.output import complain, moment, print_json, print_table, shown
-from magickbox.destination import Delivered
+from magickbox.destination import Destination, DicomDestination, Rejected, Retry
 from magickbox.ledger import queues
 from magickbox.ledger.queues import QueueLine
+from magickbox.rules.file import load
 from magickbox.scu.echo import echo
+from magickbox.service import probe
 
 VERBS = {
     "pause": "send nothing there until it is resumed; stops after the instance in hand",
@@ -44,14 +46,21 @@ def run_echo(args: argparse.Namespace) -> int:
     ledger = places.ledger_to_read(args)
     with ledger.reading() as tx:
         line = queues.find(tx, args.destination)
-        destination = queues.newest_destination(tx, line.name)
-    result = echo(destination)
-    if not isinstance(result, Delivered):
+        destination = _as_now(args, queues.newest_destination(tx, line.name))
+    result = echo(destination) if isinstance(destination, DicomDestination) else probe(destination)
+    if isinstance(result, Retry | Rejected):
         return complain(f"{line.name}: {shown(result.reason)}")
     print(f"{line.name} answers")
     if line.state.circuit.is_open:
         do(places.data_folder(args), "ask", line.name)
     return 0
+
+
+def _as_now(args: argparse.Namespace, destination: Destination) -> Destination:
+    """Where its name points by the rules in force."""
+    rules, settings = places.data_folder(args).last_good_rules, places.settings(args).settings
+    named = load(rules, settings.me, settings.me_port).destinations if rules.exists() else {}
+    return destination.as_now(named[destination.name]) if destination.name in named else destination
 
 
 def run_list(args: argparse.Namespace) -> int:

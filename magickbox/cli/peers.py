@@ -110,7 +110,7 @@ def _item(path: Path) -> Item:
 def send_all(destination: DicomDestination, items: list[Item]) -> Iterator[tuple[Item, Result]]:
     """Send items over as few associations as their contexts allow; one result each."""
     sender = StoreSender(OwnCalls())
-    for group in sender.split(items):
+    for group in sender.split(destination, items):
         session = sender.connect(destination, group, "")
         if isinstance(session, Retry):
             yield from ((item, session) for item in group)

@@ -14,14 +14,16 @@ from magickbox.delivery import (
     NewItem,
     Progress,
 )
-from magickbox.destination import Delivered, DicomDestination, Rejected, Result
+from magickbox.destination import Delivered, Rejected, Result
 from magickbox.errors import NotFound
 from magickbox.job import JobState
+from magickbox.ledger.destinations import from_row, to_row
 from magickbox.ledger.store import Transaction
+from magickbox.queueing import lane_of
 
 _COLUMNS = (
-    "id, job, decision, rule, entry, host, port, calling_ae, called_ae, gate, waits_for, fallback, state, opened,"
-    " tries, next_try, ended, reason, instances"
+    "id, job, decision, rule, entry, destination, host, port, calling_ae, called_ae, gate, waits_for, fallback, state,"
+    " opened, tries, next_try, ended, reason, instances"
 )
 _ITEM = "n, file, sop_instance, sop_class, transfer_syntax, state, status, reason, at"
 RUNNABLE = (
@@ -36,8 +38,8 @@ def _moment(text: object) -> datetime | None:
 
 def _to_delivery(row: Sequence[object]) -> Delivery:
     (
-        number, job, decision, rule, entry, host, port, calling, called, gate, waits_for, fallback, state, opened,
-        tries, next_try, ended, reason, instances,
+        number, job, decision, rule, entry, destination, host, port, calling, called, gate, waits_for, fallback, state,
+        opened, tries, next_try, ended, reason, instances,
     ) = row  # fmt: skip
     return Delivery(
         id=int(str(number)),
@@ -45,7 +47,7 @@ def _to_delivery(row: Sequence[object]) -> Delivery:
         decision=int(str(decision)),
         rule=str(rule),
         entry=int(str(entry)),
-        destination=DicomDestination(str(host), int(str(port)), str(calling), str(called)),
+        destination=from_row(str(destination), str(host), int(str(port)), str(calling), str(called)),
         gate=bool(gate),
         waits_for=None if waits_for is None else int(str(waits_for)),
         has_fallback=bool(fallback),
@@ -83,13 +85,14 @@ def plan(tx: Transaction, job: str, n: int, planned: Sequence[NewDelivery]) -> l
 
 
 def _add(tx: Transaction, job: str, n: int, new: NewDelivery, gate: int | None) -> int:
-    to, moment = new.destination, to_text(now()) if gate is None else None
+    moment = to_text(now()) if gate is None else None
     state = DeliveryState.OPEN if gate is None else DeliveryState.WAITING
     added = tx.execute(
-        "INSERT INTO deliveries (job, decision, rule, entry, host, port, calling_ae, called_ae, gate, waits_for,"
-        " fallback, state, opened, next_try, instances) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO deliveries (job, decision, rule, entry, lane, destination, host, port, calling_ae, called_ae,"
+        " gate, waits_for, fallback, state, opened, next_try, instances)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            job, n, new.rule, new.entry, to.host, to.port, to.calling_ae, to.called_ae, int(new.gate), gate,
+            job, n, new.rule, new.entry, lane_of(new.destination), *to_row(new.destination), int(new.gate), gate,
             int(new.has_fallback), state, moment, moment, len(new.items),
         ),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from datetime import datetime
 from magickbox.breaker import Circuit
 from magickbox.clock import from_text, now, to_text
 from magickbox.delivery import Delivery, DeliveryState
-from magickbox.destination import DicomDestination
+from magickbox.destination import Destination
 from magickbox.errors import NotFound
 from magickbox.ledger import deliveries
 from magickbox.ledger.deliveries import RUNNABLE
@@ -15,8 +15,7 @@ from magickbox.ledger.store import Transaction
 from magickbox.queueing import Lane, Mode, QueueState
 
 _STATE = "mode, since, who, failures, open_since, probes, next_probe, reason, troubled, trouble"
-_LANE = "called_ae || '@' || host || ':' || port"
-_OF_LANE = f"AND {_LANE} = ?"
+_OF_LANE = "AND lane = ?"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class QueueLine:
 
 def lanes(tx: Transaction) -> list[Lane]:
     """The destinations that something is open for, now or later."""
-    return [str(row[0]) for row in tx.execute(f"SELECT DISTINCT {_LANE} {RUNNABLE}")]
+    return [str(row[0]) for row in tx.execute(f"SELECT DISTINCT lane {RUNNABLE}")]
 
 
 def _moment(text: object) -> datetime | None:
@@ -144,9 +143,9 @@ def oldest(tx: Transaction, lane: Lane, *, with_fallback: bool | None = None) ->
 def overview(tx: Transaction) -> list[QueueLine]:
     """Every destination that anything was ever to go to, by name."""
     rows = tx.execute(
-        f"SELECT {_LANE}, sum(state = 'OPEN'), sum(state = 'DEAD'),"
+        "SELECT lane, sum(state = 'OPEN'), sum(state = 'DEAD'),"
         " min(CASE WHEN state = 'OPEN' THEN opened END), min(CASE WHEN state = 'OPEN' THEN next_try END)"
-        f" FROM deliveries GROUP BY {_LANE}"
+        " FROM deliveries GROUP BY lane"
     ).fetchall()
     lines = []
     for name, n_open, n_dead, opened, next_try in rows:
@@ -157,9 +156,9 @@ def overview(tx: Transaction) -> list[QueueLine]:
     return sorted(lines, key=lambda line: line.name)
 
 
-def newest_destination(tx: Transaction, lane: Lane) -> DicomDestination:
+def newest_destination(tx: Transaction, lane: Lane) -> Destination:
     """The destination of the newest delivery of a queue; raises NotFound."""
-    found = deliveries.select(tx, f"FROM deliveries WHERE {_LANE} = ? ORDER BY id DESC LIMIT 1", (lane,))
+    found = deliveries.select(tx, "FROM deliveries WHERE lane = ? ORDER BY id DESC LIMIT 1", (lane,))
     if not found:
         raise NotFound(f"nothing was ever to be sent to {lane}")
     return found[0].destination

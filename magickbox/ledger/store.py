@@ -47,7 +47,7 @@ class Ledger:
             connection.execute("PRAGMA foreign_keys = ON")
             if readonly:
                 connection.execute("PRAGMA query_only = ON")
-                self._refuse_newer(connection)
+                self._refuse_older(self._refuse_newer(connection))
             else:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -65,6 +65,14 @@ class Ledger:
                 f"{self.path} has schema version {version}, this program knows {newest}; a newer magickbox wrote it"
             )
         return version
+
+    def _refuse_older(self, version: int) -> None:
+        """What only reads migrates nothing: the box does at its start."""
+        if version < _migrations()[-1][0]:
+            raise LedgerError(
+                f"{self.path} has schema version {version}, of an older magickbox; it is brought up to date when the"
+                " box starts"
+            )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring the schema up to date, one transaction a step, with a copy of what was there before."""

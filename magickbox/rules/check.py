@@ -18,11 +18,13 @@ import regex
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from magickbox.association import title_problem
+from magickbox.destination import SENDER
 from magickbox.positionedjson import Document, Path, path_text
 from magickbox.routing import pattern
+from magickbox.rules import destinations
+from magickbox.rules.destinations import ME, MY_PORT
 from magickbox.tagpath import parse_tag_path
 
-ME, MY_PORT = "$me", "$port"
 SCHEMA = "routing.schema.json"
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
@@ -62,6 +64,7 @@ def problems(document: Document, me: str | None, me_port: int | None) -> list[Pr
     validator = Draft202012Validator(dict(schema()), format_checker=_checker(me, me_port))
     repeated = [Problem(path, place, "this key is there twice") for path, place in document.repeated]
     found = [problem for error in validator.iter_errors(document.value) for problem in _problems_of(error, document)]
+    found += [Problem(path, document.values[path], said) for path, said in destinations.problems(document.value)]
     return repeated + sorted(found, key=lambda problem: (not problem.said.startswith("unknown"), problem.offset))
 
 
@@ -78,7 +81,7 @@ def _checker(me: str | None, me_port: int | None) -> FormatChecker:
     def host(value: object) -> bool:
         if value == ME and not me:
             raise ValueError("the setting 'me' is not set, which $me stands for")
-        return value == ME or (isinstance(value, str) and _is_host(value))
+        return value in (ME, SENDER) or (isinstance(value, str) and _is_host(value))
 
     def port(value: object) -> bool:
         if value == MY_PORT and not me_port:
@@ -92,6 +95,7 @@ def _checker(me: str | None, me_port: int | None) -> FormatChecker:
         "regex": _pattern,
         "tag-path": _tag,
         "route-directory": _directory,
+        **destinations.FORMATS,
     }
     for name, check in checkers.items():
         checker.checks(name, raises=ValueError)(check)
@@ -142,13 +146,17 @@ def _problems_of(error: ValidationError, document: Document) -> Iterator[Problem
         yield from (Problem((*path, key), document.keys[(*path, key)], said) for key, said in _unknown_keys(error))
     elif error.validator == "required":
         yield from (Problem(path, document.values[path], said) for said in _missing_key(error))
+    elif error.validator == "dependentRequired":
+        wanting, wanted = re.findall(r"'(\w+)'", error.message)[1::-1][:2]
+        yield Problem(path, document.values[path], f"'{wanting}' needs '{wanted}' beside it")
     elif "propertyNames" in error.absolute_schema_path:
         here = (*path, str(error.instance))
         yield Problem(
             here, _offset(error, document.keys[here], document), f"expected {_expected(error)}{_cause(error)}"
         )
     else:
-        said = f"expected {_expected(error)}, found {_found(error.instance)}{_cause(error)}"
+        found = "" if _schema_at(error).get("format") in destinations.MASKED else f", found {_found(error.instance)}"
+        said = f"expected {_expected(error)}{found}{_cause(error)}"
         yield Problem(path, _offset(error, document.values[path], document), said)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from magickbox.destination import DicomDestination
 from magickbox.errors import ConfigError
 from magickbox.positionedjson import Document, NotJson, Path, read
 from magickbox.routing import Endpoint, InstanceFilter, Pattern, Rule, Rules, TagTest, pattern
-from magickbox.rules.check import ME, MY_PORT, Problem, problems, told
+from magickbox.rules.check import Problem, problems, told
+from magickbox.rules.destinations import Translator
 from magickbox.tagpath import parse_tag_path
 
 LARGEST = 1024 * 1024
@@ -84,17 +84,18 @@ def parse(text: str, source: str, me: str | None = None, me_port: int | None = N
         raise RulesRefused(told(Problem((), exc.offset, exc.said), Document(text), source)) from None
     if found := problems(document, me, me_port):
         raise RulesRefused(*(told(problem, document, source) for problem in found))
-    translation = _Translation(me, me_port)
+    translation = _Translation(document.value.get("destinations", {}), me, me_port)
     rules = tuple(translation.rule(number, each) for number, each in enumerate(document.value["routing"]))
     unwise = tuple(told(problem, document, source) for problem in _unwise(document))
-    return Rules(rules, hashlib.sha256(text.encode()).hexdigest(), unwise)
+    return Rules(rules, hashlib.sha256(text.encode()).hexdigest(), unwise, translation.named)
 
 
 class _Translation:
     """Turns what the check has found right into the field's words."""
 
-    def __init__(self, me: str | None, me_port: int | None) -> None:
-        self._me, self._me_port = me, me_port
+    def __init__(self, named: Mapping[str, Any], me: str | None, me_port: int | None) -> None:
+        self._destination = Translator(me, me_port).destination
+        self.named = {name: self._destination(value, name) for name, value in named.items()}
 
     def rule(self, number: int, value: Mapping[str, Any]) -> Rule:
         return Rule(
@@ -109,12 +110,8 @@ class _Translation:
 
     def _endpoint(self, outcome: str, value: Mapping[str, Any]) -> Endpoint:
         filters = tuple(_filter(each) for each in value.get("which", ()))
-        return Endpoint(pattern(outcome), self._destination(value), _yes(value.get("break", 0)), filters)
-
-    def _destination(self, value: Mapping[str, Any]) -> DicomDestination:
-        host = self._me if value["IP"] == ME else value["IP"]
-        port = self._me_port if value["PORT"] == MY_PORT else value["PORT"]
-        return DicomDestination(str(host), int(port or 0), value["AETitleSender"].strip(), value["AETitleTo"].strip())
+        destination = self.named[value["to"]] if "to" in value else self._destination(value)
+        return Endpoint(pattern(outcome), destination, _yes(value.get("break", 0)), filters)
 
 
 def _pattern_or_none(text: str | None) -> Pattern | None:

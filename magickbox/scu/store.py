@@ -11,10 +11,10 @@ from typing import Self
 from pydicom import config
 from pydicom.uid import UID
 
-from magickbox.destination import DicomDestination, Rejected, Result, Retry, judge
+from magickbox.destination import Destination, DicomDestination, Rejected, Result, Retry, judge
 from magickbox.dicom.commandset import C_STORE_RSP
 from magickbox.dicom.header import read_file_meta
-from magickbox.errors import PeerError, UnreadableHeader
+from magickbox.errors import ConfigError, PeerError, UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.associate import associate
 from magickbox.scu.command import c_store_request
@@ -22,6 +22,7 @@ from magickbox.scu.echo import echo
 from magickbox.scu.pdu import MAX_CONTEXTS, Context
 from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
 from magickbox.sender import Item, Session
+from magickbox.tlsclient import client_context
 
 # A deflated stream of odd length is sent with a zero byte after it (PS3.5 A.5): peers refuse odd fragments.
 _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
@@ -39,7 +40,7 @@ class StoreSender:
         self._own_calls = own_calls
         self._timeouts = timeouts or Timeouts()
 
-    def split(self, items: Sequence[Item]) -> list[list[Item]]:
+    def split(self, _destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
         """Groups that need at most 128 contexts each, in the order in which the contexts come up."""
         order = {context: at for at, context in enumerate(dict.fromkeys(context_of(item) for item in items))}
         groups: list[list[Item]] = [[] for _ in range(-(-len(order) // MAX_CONTEXTS))]
@@ -47,17 +48,28 @@ class StoreSender:
             groups[order[context_of(item)] // MAX_CONTEXTS].append(item)
         return groups
 
-    def connect(self, destination: DicomDestination, items: Sequence[Item], job: str) -> Session | Retry:
+    def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
         """Open an association for these items, or say why it may work later."""
+        assert isinstance(destination, DicomDestination)
         contexts = list(dict.fromkeys(context_of(item) for item in items))
         registry = Registry(lambda address: self._own_calls.opened(address, job), self._own_calls.closed)
         association = associate(destination, contexts, self._timeouts, registry)
         return association if isinstance(association, Retry) else StoreSession(association)
 
-    def probe(self, destination: DicomDestination) -> Retry | None:
+    def probe(self, destination: Destination) -> Retry | None:
         """Ask by C-ECHO whether the destination is there; a peer that answers anything is."""
+        assert isinstance(destination, DicomDestination)
         said = echo(destination, self._timeouts)
         return said if isinstance(said, Retry) and not said.answered else None
+
+    def problems(self, destination: Destination) -> list[str]:
+        """What is wrong with the files of its certificates."""
+        try:
+            if isinstance(destination, DicomDestination) and destination.tls is not None:
+                client_context(destination.tls)
+        except ConfigError as exc:
+            return [str(exc)]
+        return []
 
 
 class StoreSession:

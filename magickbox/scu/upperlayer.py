@@ -7,6 +7,7 @@ millisecond. Here one thread reads the file, writes the socket and waits, so mem
 
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -20,6 +21,7 @@ from magickbox.errors import PeerError
 from magickbox.owncalls import Address
 from magickbox.scu import pdu
 from magickbox.scu.command import Response, read_response
+from magickbox.tlsclient import words_of_tls
 
 MAX_FRAGMENT = 128 * 1024
 MAX_PDU = 1024 * 1024
@@ -60,6 +62,7 @@ class Association:
         self._timeouts = timeouts
         self._registry = registry
         self._address = sock.getsockname()[:2]
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._writing = threading.Lock()
         self._ending = threading.Lock()
         self._aborted = False
@@ -195,7 +198,8 @@ class Association:
     def abort(self) -> None:
         """End the association at once, from any thread; who waits in it gets PeerError. Its own thread closes it."""
         self._aborted = True
-        if self.is_open and self._writing.acquire(blocking=False):
+        # Under TLS nothing is said: its one state must not be touched while another thread reads.
+        if self.is_open and not self._is_tls and self._writing.acquire(blocking=False):
             try:
                 with suppress(OSError):
                     self._sock.send(pdu.ABORT_BY_USER, socket.MSG_DONTWAIT)
@@ -209,7 +213,7 @@ class Association:
                 return
             self.is_open = False
         with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in it
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # wakes whoever waits in it; past TLS
         self._registry.closed(self._address)
 
     def close(self) -> None:
@@ -290,4 +294,6 @@ def _context_words(result: int) -> str:
 
 def words_of(exc: OSError) -> str:
     """What the system says of an error."""
+    if isinstance(exc, ssl.SSLError):
+        return words_of_tls(exc)
     return exc.strerror or (os.strerror(exc.errno) if exc.errno else type(exc).__name__)

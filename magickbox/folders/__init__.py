@@ -1,0 +1,1 @@
+"""Folders as destinations: instances become files, whole or not at all."""

@@ -1,0 +1,107 @@
+"""Destinations in the routing JSON: what only they have to keep to, and what they come to."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, Tls
+from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
+from magickbox.positionedjson import Path
+from magickbox.secret import source_problem
+
+ME, MY_PORT = "$me", "$port"
+MASKED = ("secret", "service-url")  # formats whose values no message repeats: a secret may stand there by mistake
+
+
+@dataclass(frozen=True)
+class Translator:
+    """From JSON that was found right to destinations; ``me`` and ``me_port`` are what placeholders stand for."""
+
+    me: str | None
+    me_port: int | None
+
+    def destination(self, value: Mapping[str, Any], name: str = "") -> Destination:
+        """One destination, with its name if it has one."""
+        if value.get("kind") == "folder":
+            return FolderDestination(value["path"], value.get("pattern", DEFAULT_PATTERN), name)
+        host = self.me if value["IP"] == ME else value["IP"]
+        port = self.me_port if value["PORT"] == MY_PORT else value["PORT"]
+        calling_ae, called_ae = value["AETitleSender"].strip(), value["AETitleTo"].strip()
+        tls = _tls(value["tls"]) if "tls" in value else None
+        return DicomDestination(str(host), int(port or 0), calling_ae, called_ae, name, tls)
+
+
+def _tls(value: Mapping[str, Any]) -> Tls:
+    password = Secret(value["key_password"]) if "key_password" in value else None
+    texts = {key: value[key] for key in ("ca", "certificate", "key", "server_name") if key in value}
+    return Tls(**texts, key_password=password, check_name=not _is_no(value.get("check_name", 1)))
+
+
+def _is_no(flag: object) -> bool:
+    return str(flag).casefold() in ("0", "f", "false")
+
+
+def problems(document: object) -> Iterator[tuple[Path, str]]:
+    """What a schema cannot say: names that nobody has, keys that need each other; all else may be wrong, too."""
+    named = _object(_object(document).get("destinations"))
+    for path, name in _references(document):
+        if name not in named:
+            yield path, _no_such(name, named)
+    for name, value in named.items():
+        tls = _object(_object(value).get("tls"))
+        if "ca" not in tls and _is_no(tls.get("check_name", 1)):
+            where = ("destinations", name, "tls", "check_name")
+            yield where, "only with a 'ca' of your own can the name be left aside"
+
+
+def _references(document: object) -> Iterator[tuple[Path, str]]:
+    """Where entries name destinations."""
+    for number, rule in enumerate(_list(_object(document).get("routing"))):
+        for place, entries in enumerate(_list(_object(rule).get("send"))):
+            for key, entry in _object(entries).items():
+                if isinstance(to := _object(entry).get("to"), str):
+                    yield ("routing", number, "send", place, key, "to"), to
+
+
+def _no_such(name: str, named: Mapping[str, Any]) -> str:
+    folded = {each.casefold(): each for each in named}
+    near = [folded[name.casefold()]] if name.casefold() in folded else difflib.get_close_matches(name, named, n=1)
+    if near:
+        return f"no destination is called '{name}', did you mean '{near[0]}'?"
+    known = f"there are {', '.join(sorted(named))}" if named else "the file has no 'destinations'"
+    return f"no destination is called '{name}'; {known}"
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _absolute_path(value: object) -> bool:
+    if isinstance(value, str) and not (value.startswith("/") and value.isprintable()):
+        raise ValueError("a path begins with /")
+    return True
+
+
+def _folder_pattern(value: object) -> bool:
+    if isinstance(value, str):
+        parse_path_pattern(value)
+    return True
+
+
+def _secret(value: object) -> bool:
+    problem = source_problem(value) if isinstance(value, str) else None
+    if problem:
+        raise ValueError(problem)
+    return True
+
+
+FORMATS: Mapping[str, Callable[[object], bool]] = {
+    "absolute-path": _absolute_path,
+    "folder-pattern": _folder_pattern,
+    "secret": _secret,
+}
