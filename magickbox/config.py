@@ -55,6 +55,11 @@ class Settings:
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
     timeout: float = 3600.0
     stop_grace: float = 20.0
+    sandbox: str = "auto"
+    sandbox_shows: tuple[Path, ...] = ()
+    max_memory: Mark = field(default_factory=lambda: Mark(share=0.8))
+    max_processes: int = 4096
+    max_file_size: Mark = field(default_factory=lambda: Mark(amount=100 << 30))
     keep_done: float = 7 * 86400.0
     keep_unrouted: float = FOR_EVER
 
@@ -139,6 +144,21 @@ def _callers(value: Value) -> tuple[Caller, ...] | None:
     return tuple(read_caller(str(entry)) for entry in entries)
 
 
+def _folders(value: Value) -> tuple[Path, ...]:
+    entries = value if isinstance(value, list) else [part for part in str(value).split(",") if part.strip()]
+    found = tuple(Path(str(entry).strip()) for entry in entries if str(entry).strip().casefold() != "none")
+    if any(not path.is_absolute() or path == Path("/") for path in found):
+        raise ValueError("must be a list of absolute paths of folders, such as /srv/models, and never all of /")
+    return found
+
+
+def _size(value: Value) -> Mark:
+    try:
+        return read_mark(str(value))
+    except ConfigError:
+        raise ValueError("must be a share such as '80%' or a size such as '16G'; 0 is no limit") from None
+
+
 SETTINGS: dict[str, Setting] = {
     "ae_title": Setting(_title, "MAGICKBOX", "the box's own AE title; any called AE title is answered"),
     "host": Setting(_text, "0.0.0.0", "the address to listen on"),  # noqa: S104
@@ -177,6 +197,13 @@ SETTINGS: dict[str, Setting] = {
     "slots": Setting(_whole(1, 1024), "number of cores", "processors at once"),
     "timeout": Setting(_limited, "3600", "seconds that a processor may run, if it does not say otherwise"),
     "stop_grace": Setting(_limited, "20", "seconds that a processor gets to end when it is told to"),
+    "sandbox": Setting(
+        _one_of("auto", "required", "off"), "auto", "processors in a sandbox: where it works (auto), always, or off"
+    ),
+    "sandbox_shows": Setting(_folders, "none", "folders that processors see too, read-only: models, programs"),
+    "max_memory": Setting(_size, "80%", "memory of a processor that does not say otherwise: a share or a size; 0: all"),
+    "max_processes": Setting(_whole(1, 4194304), "4096", "processes and threads of a processor, likewise"),
+    "max_file_size": Setting(_size, "100G", "the largest file that a processor may write, likewise; 0: any"),
     "keep_done": Setting(_duration, "7 days", "how long jobs stay whose deliveries all arrived"),
     "keep_unrouted": Setting(_duration, "for ever", "how long jobs stay that were to go nowhere"),
 }

@@ -1,7 +1,7 @@
 """The contract of an engine: where a processor's run takes place (local process, container, cluster)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -44,17 +44,21 @@ class Ended:
 
     ``exit_code`` is negative for a signal; None if there was none to take. ``trouble`` is the processor's own fault
     as the box saw it (out of time, could not start). ``interrupted`` is trouble on the box's side (box stopped, engine
-    down): the run says nothing and is made again.
+    down): the run says nothing and is made again. ``peak_memory`` is bytes, with cached files, where it is known.
     """
 
     exit_code: int | None
     last_line: str = ""
     trouble: str | None = None
     interrupted: str | None = None
+    peak_memory: int | None = field(default=None, compare=False)
 
 
 class Engine(Protocol):
     """Where processors run. Every implementation passes the same contract suite (tests/test_engines.py)."""
+
+    def refusal(self, processor: Processor) -> str | None:
+        """Why this processor cannot be run at present (no sandbox although one is required), or None: its jobs wait."""
 
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end and return how it ended; blocks, safe to call from several threads.

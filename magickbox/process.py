@@ -112,6 +112,8 @@ class Process:
             self._wait(job, f"processor {bad.name} is bad: {bad.problems[0]}")
         elif processor is None:
             self._pass(job)
+        elif (refusal := self._runner.refusal(processor)) is not None:
+            self._wait(job, refusal)
         elif not self._has_room():
             self._wait(job, "the disk is below its free-space mark (min_free)")
         elif len(self._running) < self._slots:

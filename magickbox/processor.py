@@ -32,7 +32,7 @@ class Processor:
     """A drop-in: whom it serves, how it is called, and what it overrides.
 
     ``folder`` is where it lies, ``command`` what is run (absolute where it names a file of the drop-in), ``digest``
-    tells one version of its files from another. Times are seconds.
+    tells one version of its files from another. ``network`` says that its runs may reach it. Times are seconds.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Processor:
     late: Late | None = None
     digest: str = ""
     image: str | None = None
+    network: bool = False
 
     def serves(self, called_ae: str) -> bool:
         """True if this processor's AE title pattern matches the whole called AE title; case does not matter."""

@@ -17,6 +17,7 @@ from magickbox.destination import Destination, DicomDestination, FolderDestinati
 from magickbox.disk import Disk
 from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
+from magickbox.engines.protection import Protection, of_settings
 from magickbox.errors import ConfigError
 from magickbox.folders.store import FolderSender
 from magickbox.gathering import Waits
@@ -89,7 +90,8 @@ class Box:
         own_calls = OwnCalls()
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
-        self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root)
+        self.protection = of_settings(settings, data.root)
+        self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
         self.deliver = Deliver(
             self.ledger, ByKind(senders(own_calls), lambda: self.rules.current().destinations), self.folder_of,
             pace=tuning.pace, note=routing_note, reached=reached,
@@ -201,6 +203,7 @@ class Box:
             "open_associations": len(self.receive.open_associations()),
             "rules_problem": self.rules.problem,
             "bad_processors": [bad.name for bad in self.dropins.current.bad],
+            "sandbox": self.protection.refusal or self.protection.warning or self.protection.describe(),
             "disk_free": self.disk.free(),
             "disk_mark": self.disk.mark(),
         }
@@ -208,6 +211,9 @@ class Box:
     def start(self) -> None:
         """Recover, start every stage, and open the port last; raises OSError or MagickboxError."""
         self.disk.take_ballast()
+        warning = self.protection.refusal or self.protection.warning
+        level, reason = ("warning", warning) if warning else ("info", self.protection.describe())
+        self.logs["process"].note(level, "sandbox", {"reason": reason})
         self.rules.start()
         self.dropins.start()
         self._recovery.run()
@@ -268,6 +274,11 @@ def destination_problems(rules: Rules) -> dict[str, list[str]]:
     inline = {str(each.destination): each.destination for rule in rules.rules for each in rule.endpoints}
     every = {**inline, **{str(each): each for each in rules.destinations.values()}}
     return {name: by_kind.problems(each) for name, each in every.items()}
+
+
+def protection_of(settings: Settings, places: Places) -> Protection:
+    """What shields a box with these settings from its processors; tries it out."""
+    return of_settings(settings, places.data.root)
 
 
 @contextmanager

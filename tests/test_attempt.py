@@ -1,6 +1,8 @@
 """One run's folder: what it sees, what is published of it, and that each step can be made again."""
 
 import os
+import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +117,42 @@ def test_an_output_that_is_gone_or_a_link_is_an_empty_folder(folder: JobFolder, 
     assert attempts.with_remark(Outcome("success", "well"), sealed.remark).message == f"well. {sealed.remark}"
     assert not attempt.output.is_symlink()
     assert os.listdir(attempt.output) == []
+
+
+def test_an_output_holds_files_and_folders_of_the_box_and_no_traps(folder: JobFolder, tmp_path: Path) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    (tmp_path / "elsewhere").mkdir()
+    deep = attempt.output / "deep"
+    deep.mkdir()
+    (deep / "out").symlink_to(tmp_path / "elsewhere")
+    (deep / "up").symlink_to("../../../../../elsewhere")
+    (deep / "circle").symlink_to("circle")
+    (deep / "input").symlink_to(f"../../INPUT/{FILES[0]}")
+    os.mkfifo(deep / "pipe")
+    with socket.socket(socket.AF_UNIX) as sock:
+        here = os.open(deep, os.O_RDONLY)
+        sock.bind(f"/proc/self/fd/{here}/socket")
+        os.close(here)
+    if os.geteuid() == 0:
+        os.mknod(deep / "disk", 0o600 | stat.S_IFBLK, os.makedev(7, 200))
+        (deep / "foreign").write_text("x")
+        os.chown(deep / "foreign", 65534, 65534)
+    (deep / "root").write_text("x")
+    (deep / "root").chmod(0o6755)
+    (deep / "closed").write_text("x")
+    (deep / "closed").chmod(0)
+    Path(os.fsdecode(os.fsencode(deep) + b"/\xff\n")).write_text("x")
+    sealed = attempts.seal(attempt)
+    specials = 3 if os.geteuid() == 0 else 2
+    said = f"left out of OUTPUT: {specials} pipes, sockets or device nodes and 2 links that lead elsewhere"
+    assert sealed == attempts.Sealed(None, said)
+    left = {path.name: path.lstat() for path in deep.iterdir()}
+    assert left.keys() >= {"circle", "input", "root", "closed", "\udcff\n"}
+    assert not left.keys() & {"out", "up", "pipe", "socket", "disk"}
+    assert {status.st_uid for status in left.values()} == {os.geteuid()}
+    assert stat.S_IMODE(left["root"].st_mode) == 0o755
+    assert stat.S_IMODE(left["closed"].st_mode) == 0o400
+    assert attempts.seal(attempt) == attempts.Sealed(), "again is harmless"
 
 
 def test_a_change_of_what_was_received_is_found(box: TestBox, folder: JobFolder) -> None:

@@ -116,7 +116,7 @@ OUTCOMES = [
     ("""echo '{"success": "success"}' > proc.json""", "failed", "not a non-empty array"),
     ("""ln -s /etc/passwd proc.json""", "failed", "proc.json"),
     ("head -c 100000 /dev/urandom", "success", ""),
-    ("""rm -rf "$1" "$2" """, "success", ""),
+    ("""rm -rf "$1" "$2"; exit 0 """, "success", ""),
     ("kill -9 $$", "failed", "signal 9"),
 ]
 
@@ -150,7 +150,7 @@ def test_a_changed_input_holds_the_job(tmp_path: Path) -> None:
     set_up(root, 1)
     processor(root, "EVIL", 'f=$(ls "$1"/*.dcm | head -1); touch -r "$f" ref; chmod u+w "$f"; printf XX | dd of="$f" '
               'bs=1 seek=900 conv=notrunc 2>/dev/null; touch -r ref "$f"')  # fmt: skip
-    with running(root) as box:
+    with running(root, settings={"sandbox": "off"}) as box:  # in the sandbox it cannot
         sent(box, study(tmp_path / "one", 2), "EVIL")
         rest(root)
     [job] = all_jobs(root)

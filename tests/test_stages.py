@@ -41,6 +41,9 @@ class Scripted:
         self.act(run)
         return Ended(0)
 
+    def refusal(self, processor: Processor) -> str | None:
+        return None
+
     def stop(self, name: str, reason: str) -> None:
         """Nothing to stop."""
 

@@ -12,7 +12,7 @@ from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
-from magickbox.service import Places, destination_problems
+from magickbox.service import Places, destination_problems, protection_of
 from magickbox.tls import try_out
 from magickbox.tlsfiles import OFF, tls_files
 
@@ -35,16 +35,24 @@ def run(args: argparse.Namespace) -> int:
         problems += [f"settings: {line}" for line in str(exc).splitlines()]
     problems += [f"settings: {line}" for line in stray_variables(os.environ)]
     where, settings = places.places(args), loaded.settings
+    shield = protection_of(settings, where)
+    warnings = [f"sandbox: {shield.warning}"] if shield.warning else []
     good = [f"settings: {name} = {value} from {loaded.sources[name]}" for name, value in loaded.values.items()]
+    if shield.refusal:
+        problems.append(f"sandbox: {shield.refusal}")
+    elif not warnings:
+        good.append(f"sandbox: {shield.describe()}")
     root = where.data.root
     for told, wrong in (_data(root, settings), _tls(root, settings), _routing(where, settings), _dropins(where)):
         good += told
         problems += wrong
     if args.json:
-        print_json({"good": good, "problems": problems})
+        print_json({"good": good, "warnings": warnings, "problems": problems})
     else:
         for line in good:
             print(f"ok       {line}")
+        for line in warnings:
+            print(f"WARNING  {line}")
         for line in problems:
             print(f"PROBLEM  {line}")
     return 1 if problems else 0

@@ -199,4 +199,5 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         settle=settle,
         max_wait=max_wait,
         late=Late(value["late"]) if "late" in value else None,
+        network=value.get("network", False),
     )

@@ -1,12 +1,12 @@
 """What a run has started and not ended: found in /proc, and ended.
 
 A process belongs to a run if its environment carries the run's marks (its name and its box: two boxes on one machine
-must not end each other's runs), if it is in the session that the run began, or if its parent belongs to it. Together
-that finds children, background jobs, double forks and ``setsid`` daemons, also those of a box that was killed. A
-daemon that clears its environment, leaves the session and outlives its parent escapes; only a process namespace holds
-that one (the sandbox's work). ``PR_SET_CHILD_SUBREAPER`` would bring such orphans to the box, but it holds for the
-whole process, the box would have to reap children that are not its own, and with several runs at once nothing says
-whose orphan it is. So it is not used.
+must not end each other's runs), if it is in the session that the run began, in its control group, or if its parent
+belongs to it. Together that finds children, background jobs, double forks and ``setsid`` daemons, also those of a box
+that was killed. Without a control group a daemon that clears its environment, leaves the session and outlives its
+parent escapes; then only a process namespace holds it (the sandbox's work). ``PR_SET_CHILD_SUBREAPER`` would bring such
+orphans to the box, but it holds for the whole process, the box would have to reap children that are not its own, and
+with several runs at once nothing says whose orphan it is. So it is not used.
 
 /proc is read directly: one look costs about 10 µs a process, and every end of a run takes one.
 """
@@ -16,7 +16,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # no process any more, or another user's
@@ -33,6 +33,19 @@ class Seen:
     session: int
     born: int
     alive: bool = True
+
+
+@dataclass(frozen=True)
+class Kin:
+    """By what a run's processes are known; see above. ``born`` spares a look at those that are older than the run.
+
+    ``members`` gives the processes of its control group, ``session`` is the one that the run began.
+    """
+
+    marks: Mapping[str, str]
+    session: int | None = None
+    born: int = 0
+    members: Callable[[], set[int]] = set
 
 
 @dataclass(frozen=True)
@@ -53,11 +66,25 @@ def look_at(pid: int) -> Seen | None:
     return Seen(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] not in (b"Z", b"X"))
 
 
-def find(marks: Mapping[str, str], session: int | None = None, born: int = 0) -> list[Seen]:
-    """The living processes of a run; ``born`` spares a look at those that are older than the run."""
-    wanted = {os.fsencode(f"{key}={value}") for key, value in marks.items()}
-    living = [seen for seen in _everything() if seen.born >= born and seen.pid != os.getpid()]
-    ours = {seen.pid for seen in living if seen.session == session or _is_marked(seen.pid, wanted)}
+def find(kin: Kin) -> list[Seen]:
+    """The living processes of a run."""
+    wanted = {os.fsencode(f"{key}={value}") for key, value in kin.marks.items()}
+    members = kin.members()
+    living = [seen for seen in _everything() if seen.born >= kin.born and seen.pid != os.getpid()]
+    ours = {s.pid for s in living if s.session == kin.session or s.pid in members or _is_marked(s.pid, wanted)}
+    return _with_children(living, ours)
+
+
+def tell_inside(sandbox: int, number: signal.Signals) -> None:
+    """Send a signal to everything in a sandbox, but not to the two that keep it up: ``sandbox`` and its child."""
+    for seen in _with_children([seen for seen in _everything() if seen.pid != sandbox], set(), sandbox):
+        if seen.parent != sandbox:
+            with contextlib.suppress(*GONE):
+                os.kill(seen.pid, number)
+
+
+def _with_children(living: list[Seen], ours: set[int], parent: int | None = None) -> list[Seen]:
+    ours = ours | {seen.pid for seen in living if seen.parent == parent}
     grown = -1
     while grown != len(ours):
         grown = len(ours)
@@ -65,7 +92,7 @@ def find(marks: Mapping[str, str], session: int | None = None, born: int = 0) ->
     return [seen for seen in living if seen.pid in ours]
 
 
-def end_all(marks: Mapping[str, str], session: int | None = None, born: int = 0, patience: float = PATIENCE) -> Ending:
+def end_all(kin: Kin, patience: float = PATIENCE) -> Ending:
     """Kill everything that belongs to a run, look again until nothing is left, and say how many there were.
 
     A process may fork between the look and the kill, so one round is not enough. Raises OSError if for ``patience``
@@ -75,7 +102,7 @@ def end_all(marks: Mapping[str, str], session: int | None = None, born: int = 0,
     give_up = time.monotonic() + patience
     while True:
         try:
-            found = find(marks, session, born)
+            found = find(kin)
             if not found or time.monotonic() > give_up:
                 return Ending(len(ended), tuple(seen.pid for seen in found))
             for start in range(0, len(found), BATCH):

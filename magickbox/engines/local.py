@@ -1,34 +1,35 @@
-"""The local engine: a processor's run as processes of this machine.
+"""The local engine: a processor's run as processes of this machine, in a sandbox if there is one.
 
 One thread, the caller's, does everything for a run: it waits for the process, its output, a stop and the clock with
 one ``poll``, so that nothing is found out late and many runs do not disturb each other. The processor gets a session
-(and so a process group) of its own, a small clean environment and a temporary folder of its own. It is not shut in:
-that is the sandbox's work. Linux 5.3 or newer (``pidfd_open``).
+(and so a process group) of its own, a small clean environment and a temporary folder of its own, limits, and what
+``Protection`` has beside that. Linux 5.3 or newer (``pidfd_open``).
 """
 
 import contextlib
 import os
-import select
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import Enum, auto
 from pathlib import Path
 
 from magickbox.engine import Ended, Run
-from magickbox.engines import leftovers, start_trouble
+from magickbox.engines import launch, leftovers, start_trouble
+from magickbox.engines.cgroups import Group
+from magickbox.engines.child import Bell, Child, Why
+from magickbox.engines.gate import Gate
+from magickbox.engines.leftovers import Kin
+from magickbox.engines.limits import Events, Limits, limits_of, restrain, verdict
 from magickbox.engines.output_log import OutputLog
+from magickbox.engines.protection import Protection
 from magickbox.jobfolder import remove_tree
+from magickbox.processor import Processor
 
 INHERITED = ("TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
-CHUNK = 64 * 1024
-DRAIN = 32  # chunks read after the end: a pipe holds at most 16, more comes from a process that got away
-LONGEST_POLL = 3600.0
-KILLED = 5.0  # seconds for a killed process to be gone; longer only if it hangs in the kernel
 
 
 def clean_environment(inherited: Mapping[str, str], interpreter: Path) -> dict[str, str]:
@@ -44,15 +45,21 @@ def clean_environment(inherited: Mapping[str, str], interpreter: Path) -> dict[s
 class LocalEngine:
     """Runs processors as child processes; implements ``engine.Engine``."""
 
-    def __init__(self, environment: Mapping[str, str], box: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], box: Path, protection: Protection | None = None) -> None:
         """``environment`` is what every processor gets (see ``clean_environment``), beside what names its run.
 
-        ``box`` is the data folder: it tells this box's runs from those of another one on the same machine.
+        ``box`` is the data folder: it tells this box's runs from those of another one on the same machine. Without
+        ``protection`` there are no sandbox, no control groups and no limits.
         """
         self._environment = dict(environment)
         self._box = str(box.absolute())
+        self._protection = protection or Protection()
         self._lock = threading.Lock()
-        self._bells: dict[str, _Bell] = {}
+        self._bells: dict[str, Bell] = {}
+
+    def refusal(self, processor: Processor) -> str | None:  # noqa: ARG002  # it is the same for all
+        """Why a processor cannot be run now; see ``engine.Engine.refusal``."""
+        return self._protection.refusal
 
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end, with everything that it started ended too; see ``engine.Engine.run``."""
@@ -74,53 +81,75 @@ class LocalEngine:
 
     def end_leftovers(self, name: str) -> int:
         """End what a killed box had started under this name, at once; return how many processes there were."""
-        return leftovers.end_all(self._marks(name)).ended
+        groups = self._protection.groups
+        group = groups.of(name) if groups is not None else None
+        ended = leftovers.end_all(Kin(self._marks(name), members=group.members if group else set)).ended
+        if group is not None:
+            group.remove()
+        return ended
 
-    def _listed(self, name: str) -> "_Bell":
+    def _listed(self, name: str) -> Bell:
         with self._lock:
             if name in self._bells:
                 raise ValueError(f"run {name} is running already")
-            self._bells[name] = _Bell()
+            self._bells[name] = Bell()
             return self._bells[name]
 
-    def _unlist(self, name: str, bell: "_Bell") -> None:
+    def _unlist(self, name: str, bell: Bell) -> None:
         with self._lock:
             del self._bells[name]
             bell.close()
 
-    def _run(self, run: Run, started: Callable[[dict[str, object]], None], bell: "_Bell", log: OutputLog) -> Ended:
-        try:
-            child = self._start(run, log)
-        except (OSError, ValueError) as exc:
-            return _not_started(run, exc, log)
-        try:
-            started({"engine": "local", "pid": child.pid, "started": datetime.now(UTC).isoformat()})
-            why = _attend(child, run, bell, log)
-        finally:
-            code, stuck = child.finish(self._marks(run.name))
-            with contextlib.suppress(OSError):
-                remove_tree(_private(run))
-        return _ended(run, why, code, stuck, bell.reason, log.last_line)
+    def _run(self, run: Run, started: Callable[[dict[str, object]], None], bell: Bell, log: OutputLog) -> Ended:
+        limits, sandbox = limits_of(run.processor, self._protection.limits), self._protection.sandbox
+        with contextlib.ExitStack() as afterwards:
+            try:
+                gate = _prepared(run, afterwards)
+                group = self._group(run, limits, afterwards)
+                child = self._start(run, log, limits, group, gate)
+            except (OSError, ValueError) as exc:
+                return _not_started(run, exc, log)
+            kin = Kin(self._marks(run.name), child.pid, child.born, group.members if group else set)
+            try:
+                started(self._handle(child, limits))
+                launch.let_go(run, gate, sandbox, self._environment_of(run))
+                why = _attend(child, run, bell, log)
+            finally:
+                code, stuck = child.finish(kin)
+            events = group.events() if group is not None else Events()
+            end = _End(why, _signal_as_negative(code) if sandbox else code, stuck, bell.reason)
+            never_began = launch.failure(run, gate.said(), sandbox, log.last_line) if why is Why.EXIT else None
+            if never_began is not None and stuck is None:
+                return _never_began(*never_began, verdict(limits, events, code, "", run.workdir), log)
+            return _ended(run, end, log.last_line, limits, events)
 
-    def _start(self, run: Run, log: OutputLog) -> "_Child":
-        _private(run).mkdir(exist_ok=True)
-        process = subprocess.Popen(  # noqa: S603  running what was dropped in is the point
-            [*run.processor.command, str(run.input.absolute()), str(run.output.absolute())],
-            cwd=run.workdir,
-            env=self._environment_of(run),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-        )
+    def _group(self, run: Run, limits: Limits, afterwards: contextlib.ExitStack) -> Group | None:
+        if self._protection.groups is None:
+            return None
+        group = self._protection.groups.of(run.name)
+        afterwards.callback(group.remove)
+        group.make(limits)
+        return group
+
+    def _start(self, run: Run, log: OutputLog, limits: Limits, group: Group | None, gate: Gate) -> Child:
+        sandbox = self._protection.sandbox
+        process = launch.start(run, gate, sandbox, self._marks(run.name))
         try:
-            return _Child(process, log)
+            if group is not None:
+                group.add(process.pid)
+            restrain(process.pid, limits, group is not None)
+            return Child(process, log, sandbox is not None)
         except OSError:
             os.killpg(process.pid, signal.SIGKILL)
-            leftovers.end_all(self._marks(run.name), process.pid)
+            leftovers.end_all(Kin(self._marks(run.name), process.pid))
             process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
             raise
+
+    def _handle(self, child: Child, limits: Limits) -> dict[str, object]:
+        began = datetime.now(UTC).isoformat()
+        return {"engine": "local", "pid": child.pid, "started": began, **self._protection.told(limits)}
 
     def _environment_of(self, run: Run) -> dict[str, str]:
         private = str(_private(run).absolute())
@@ -142,125 +171,57 @@ class LocalEngine:
         return {"MAGICKBOX_RUN": name, "MAGICKBOX_BOX": self._box}
 
 
-class _Why(Enum):
-    """What a wait for a child ended with."""
-
-    EXIT = auto()
-    STOP = auto()
-    CLOCK = auto()
-
-
-class _Bell:
-    """Wakes the thread that waits for a run, with the reason to stop it."""
-
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.reason: str | None = None
-
-    def ring(self, reason: str) -> None:
-        if self.reason is None:
-            self.reason = reason
-            os.eventfd_write(self.fd, 1)
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-
-class _Child:
-    """A started processor: its process, what it prints, and how it is ended."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: OutputLog) -> None:
-        assert process.stdout is not None
-        self.pid = process.pid
-        self._process, self._log = process, log
-        seen = leftovers.look_at(process.pid)
-        self._born = seen.born if seen is not None else 0
-        self._output = process.stdout.fileno()
-        os.set_blocking(self._output, False)
-        self._handle = os.pidfd_open(process.pid)
-        self._poll = select.poll()
-        self._poll.register(self._output, select.POLLIN)
-        self._poll.register(self._handle, select.POLLIN)
-
-    def wait(self, until: float, bell: _Bell | None = None) -> _Why:
-        """Pass its output on until it ends, the bell rings or the clock (monotonic) says ``until``."""
-        if bell is not None:
-            self._poll.register(bell.fd, select.POLLIN)
-        try:
-            while (remaining := until - time.monotonic()) > 0:
-                ready = {fd for fd, _ in self._poll.poll(min(remaining, LONGEST_POLL) * 1000)}
-                if self._output in ready:
-                    self._pump()
-                if self._handle in ready:
-                    return _Why.EXIT
-                if bell is not None and bell.fd in ready:
-                    return _Why.STOP
-            return _Why.CLOCK
-        finally:
-            if bell is not None:
-                self._poll.unregister(bell.fd)
-
-    def terminate(self) -> None:
-        """Ask the whole process group to end."""
-        self._signal(signal.SIGTERM)
-
-    def finish(self, marks: Mapping[str, str]) -> tuple[int | None, str | None]:
-        """End all that is left, take the last output and the exit code; the second says what could not be ended.
-
-        The group is killed before the process is reaped: until then nobody else can have its number.
-        """
-        self._signal(signal.SIGKILL)
-        gone = self.wait(time.monotonic() + KILLED) is _Why.EXIT
-        stuck = self._end_strays(marks) if gone else f"process {self.pid} cannot be ended"
-        for _ in range(DRAIN):
-            if not self._pump():
-                break
-        os.close(self._handle)
-        code = self._process.wait() if gone else None
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        return code, stuck
-
-    def _end_strays(self, marks: Mapping[str, str]) -> str | None:
-        try:
-            alive = leftovers.end_all(marks, self.pid, self._born).alive
-        except OSError as exc:
-            return f"what it left running cannot be looked for: {exc.strerror}"
-        return f"process {alive[0]} cannot be ended" if alive else None
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
-
-    def _pump(self) -> bool:
-        """Pass on one chunk; False if there is none now. A closed output is not an end: it may run on."""
-        try:
-            chunk = os.read(self._output, CHUNK)
-        except BlockingIOError:
-            return False
-        if chunk:
-            self._log.write(chunk)
-            return True
-        with contextlib.suppress(KeyError):
-            self._poll.unregister(self._output)
-        return False
-
-
-def _attend(child: _Child, run: Run, bell: _Bell, log: OutputLog) -> _Why:
+def _attend(child: Child, run: Run, bell: Bell, log: OutputLog) -> Why:
     why = child.wait(time.monotonic() + run.timeout, bell)
-    if why is not _Why.EXIT:
-        log.say(_out_of_time(run) if why is _Why.CLOCK else f"stopped: {bell.reason}")
+    if why is not Why.EXIT:
+        log.say(_out_of_time(run) if why is Why.CLOCK else f"stopped: {bell.reason}")
         child.terminate()
         child.wait(time.monotonic() + run.stop_grace)
     return why
 
 
-def _ended(run: Run, why: _Why, code: int | None, stuck: str | None, reason: str | None, last_line: str) -> Ended:
-    if stuck is not None:
-        return Ended(code, last_line, interrupted=stuck)
-    if why is _Why.STOP:
-        return Ended(code, last_line, interrupted=reason)
-    return Ended(code, last_line, trouble=_out_of_time(run) if why is _Why.CLOCK else None)
+@dataclass(frozen=True)
+class _End:
+    """How the wait for a child ended, its exit code, what could not be ended, and why it was stopped."""
+
+    why: Why
+    code: int | None
+    stuck: str | None
+    reason: str | None
+
+
+def _ended(run: Run, end: _End, last_line: str, limits: Limits, events: Events) -> Ended:
+    ended = Ended(end.code, last_line, peak_memory=events.peak_memory)
+    if end.stuck is not None or end.why is Why.STOP:
+        return replace(ended, interrupted=end.stuck or end.reason)
+    if end.why is Why.CLOCK:
+        return replace(ended, trouble=_out_of_time(run))
+    return replace(ended, trouble=verdict(limits, events, end.code, last_line, run.workdir))
+
+
+def _never_began(problem: str | None, machine: str | None, limit: str | None, log: OutputLog) -> Ended:
+    """The command was not run: a limit too low to begin with, the processor's fault, or the machine's."""
+    log.say(limit or problem or machine or "")
+    return Ended(None, trouble=limit or problem, interrupted=None if limit else machine)
+
+
+def _signal_as_negative(code: int | None) -> int | None:
+    """A sandbox ends with 128 and the signal that ended its command, as a shell does."""
+    return 128 - code if code is not None and code - 128 in set(signal.Signals) else code
+
+
+def _prepared(run: Run, afterwards: contextlib.ExitStack) -> Gate:
+    """The run's temporary folder and its gate, both gone when the run is over."""
+    _private(run).mkdir(exist_ok=True)
+    afterwards.callback(_remove_private, run)
+    gate = Gate()
+    afterwards.callback(gate.close)
+    return gate
+
+
+def _remove_private(run: Run) -> None:
+    with contextlib.suppress(OSError):
+        remove_tree(_private(run))
 
 
 def _private(run: Run) -> Path:

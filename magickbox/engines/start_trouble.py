@@ -35,6 +35,28 @@ def of_machine(exc: OSError | ValueError) -> str:
     return f"the machine could not start it: {said}"
 
 
+def of_sandboxed(command: str, last_line: str, hidden: bool) -> str | None:
+    """The same for a program that bwrap was to start; ``last_line`` is what it said. None if it was not about that."""
+    before, _, said = last_line.rpartition(": ")
+    number = next((n for n in errno.errorcode if os.strerror(n) == said), None)
+    if not before.startswith("bwrap: execvp") or number is None:
+        return None
+    if hidden:
+        return f"could not start: {command} is not visible in the sandbox (setting sandbox_shows)"
+    problem = of_processor(command, OSError(number, said, command))
+    return f"{problem} in the sandbox" if problem and number == errno.ENOENT and os.path.exists(command) else problem
+
+
+def refuse_text_without_interpreter(command: str) -> None:
+    """Raise OSError (ENOEXEC) for what the kernel would not start, and bwrap gives to a shell in its stead."""
+    if not command.startswith("/") or not os.path.isfile(command) or not os.access(command, os.R_OK | os.X_OK):
+        return
+    with open(command, "rb") as file:
+        start = file.read(256)
+    if not start.startswith((b"#!", b"\x7fELF")) and b"\0" not in start:
+        raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), command)
+
+
 def _why_not(command: str, exc: OSError | ValueError) -> str:
     number = exc.errno if isinstance(exc, OSError) else None
     if number == errno.ENOENT and "/" not in command:

@@ -14,6 +14,7 @@ from typing import Any
 from magickbox.durable import fsync_folder, fsync_tree, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
 from magickbox.processor import Outcome, Processor
+from magickbox.runs.cleaning import clean
 
 MAX_PROC_JSON = 1024 * 1024
 TOO_DEEP = "OUTPUT is nested too deeply"
@@ -93,12 +94,12 @@ class Sealed:
 
 
 def seal(attempt: AttemptFolder) -> Sealed:
-    """Step 11, first half: what the processor wrote is durable and readable for the box."""
+    """Step 11, first half: what the processor wrote is durable, readable for the box, and no trap for others."""
     remark = ""
     if not attempt.output.is_dir() or attempt.output.is_symlink():
         remark = _replace_output(attempt)
     try:
-        _make_readable(str(attempt.output))
+        remark = ". ".join(filter(None, (remark, clean(attempt.output, attempt.path))))
         fsync_tree(attempt.output)
     except OSError as exc:
         if exc.errno != errno.ENAMETOOLONG:
@@ -112,23 +113,6 @@ def with_remark(outcome: Outcome, remark: str) -> Outcome:
     if not remark:
         return outcome
     return replace(outcome, message=f"{outcome.message}. {remark}" if outcome.message else remark)
-
-
-def _make_readable(top: str) -> None:
-    """A processor may leave what not even its owner may read; links are left alone."""
-    os.chmod(top, stat.S_IMODE(os.stat(top).st_mode) | 0o700)
-    ahead = [top]
-    while ahead:
-        with os.scandir(ahead.pop()) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    continue
-                is_folder = entry.is_dir(follow_symlinks=False)
-                needed, mode = (0o700 if is_folder else 0o400), entry.stat(follow_symlinks=False).st_mode
-                if mode & needed != needed:
-                    os.chmod(entry.path, stat.S_IMODE(mode) | needed)
-                if is_folder:
-                    ahead.append(entry.path)
 
 
 def _replace_output(attempt: AttemptFolder) -> str:

@@ -65,6 +65,10 @@ class Runner:
         with self._ledger.reading() as tx:
             self._engine.stop(run_name(job, jobs.get(tx, job).attempt), reason)
 
+    def refusal(self, processor: Processor) -> str | None:
+        """Why jobs of this processor have to wait; see ``engine.Engine.refusal``."""
+        return self._engine.refusal(processor)
+
     def run(self, job: Job, processor: Processor, stopping: Callable[[], bool]) -> bool:
         """Run to the end; False if the run says nothing and is to be made again. The worker boundary: never raises."""
         try:
