@@ -40,6 +40,11 @@ class Growth:
         ]
 
 
+def needed(instances: int) -> int:
+    """Bytes that this many instances fill."""
+    return instances * KINDS["small"].bytes
+
+
 def measure(receiver: Receiver, instances: int, folder: Path, *, fsync: bool = True) -> Growth:
     """Send that many small instances to one receiver; raises PeerError."""
     cell = Cell(KINDS["small"], ASSOCIATIONS, PDU, fsync)

@@ -16,6 +16,8 @@ import pynetdicom
 from magickbox import __version__
 from magickbox.bench.receivers import outside
 
+_BUSY = 0.7  # a load that other work must have made
+
 
 def about(folder: Path) -> dict[str, str]:
     """Facts with their names, for the head of a report; nothing that names the machine's owner."""
@@ -25,12 +27,13 @@ def about(folder: Path) -> dict[str, str]:
         "machine": f"{os.cpu_count()} cores, {_processor()}, {_memory()}",
         "system": f"{platform.system()} {_numbers(platform.release())}, Python {platform.python_version()}",
         "fsync": f"{fsync_cost(folder) * 1000:.2f} ms for a new file of 32 KB",
+        "load": f"{os.getloadavg()[0]:.2f} processes ran or waited in the minute before",
         "pynetdicom": pynetdicom.__version__,
     }
     for name, program in (("DCMTK", "storescp"), ("Orthanc", "Orthanc")):
         path = outside(program)
         if path:
-            facts[name] = _first_line([path, "--version"])
+            facts[name] = _version(_first_line([path, "--version"]))
     return facts
 
 
@@ -63,6 +66,17 @@ def _proc_value(file: str, key: str) -> str:
         return ""
     found: Mapping[str, str] = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
     return found.get(key, "")
+
+
+def busy_problem() -> str | None:
+    """Why figures that are taken now say little, or None: how many other processes wanted to run of late."""
+    load = os.getloadavg()[0]
+    return f"the machine is busy (load {load:.1f}): the figures say little" if load > _BUSY else None
+
+
+def _version(said: str) -> str:
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found.group() if found else said
 
 
 def _numbers(release: str) -> str:

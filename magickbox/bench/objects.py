@@ -22,6 +22,11 @@ class Kind:
     warm_up: int  # instances that are sent before the clock runs
 
     @property
+    def bytes(self) -> int:
+        """About the size of an instance."""
+        return 2 * self.side * self.side * self.frames
+
+    @property
     def words(self) -> str:
         """What it is, for a person."""
         many = f", {self.frames} frames" if self.frames > 1 else ""
@@ -52,7 +57,7 @@ def dataset(kind: Kind, study: str) -> bytes:
     ds.NumberOfFrames = kind.frames
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
     # Noise, so that no disk and no filesystem makes it smaller; the same for all, so that it costs no time.
-    noise = random.Random(1).randbytes(2 * kind.side * kind.side)  # noqa: S311  pixels, no secret
+    noise = random.Random(1).randbytes(kind.bytes // kind.frames)  # noqa: S311  pixels, no secret
     ds.add_new(0x7FE00010, "OW", noise * kind.frames)
     out = BytesIO()
     dcmwrite(out, ds, implicit_vr=False, little_endian=True)

@@ -33,6 +33,15 @@ class Comparison:
     instances: int | None
     seconds: float
 
+    @property
+    def needed(self) -> int:
+        """Bytes that one trial may fill at most."""
+        return max(
+            max(amount(cell.kind.name, self.instances, 0.0).instances + cell.kind.warm_up, cell.associations)
+            * cell.kind.bytes
+            for cell in self.cells
+        )
+
     def run(self, folder: Path, tell: Callable[[Trial], None]) -> list[Trial]:
         """Measure everything below a folder, round by round, so that a drift of the machine meets all alike."""
         trials = []

@@ -60,7 +60,10 @@ def cell_words(cell: Cell) -> tuple[str, str, str, str]:
 
 def row_words(row: Row) -> tuple[str, ...]:
     """A row of the large table; what failed says so where its figures would stand."""
-    start = (*cell_words(row.cell), row.receiver)
+    name, associations, pdu, fsync = cell_words(row.cell)
+    if row.figures and row.figures.pdu < row.cell.pdu:
+        pdu = f"{pdu} ({pdu_words(row.figures.pdu)} taken)"
+    start = (name, associations, pdu, fsync, row.receiver)
     if row.figures is None:
         return (*start, f"failed: {row.trouble}", "", "", "", "", "")
     each = row.figures

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -151,9 +150,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             with suppress(ProcessLookupError):
                 os.kill(each.pid, signal.SIGKILL)
     process.wait()
-
-
-def room_problem(folder: Path, needed: int) -> str | None:
-    """Why there is not enough room in a folder for what is to be received, or None."""
-    free = shutil.disk_usage(folder).free
-    return f"{folder} has {free // 10**6} MB free, {needed // 10**6} MB are needed" if free < needed else None

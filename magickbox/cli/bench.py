@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,12 +11,12 @@ from typing import TypeVar
 
 from magickbox.bench import linear, plot, report
 from magickbox.bench.figures import Trial
-from magickbox.bench.machine import about
+from magickbox.bench.machine import about, busy_problem
 from magickbox.bench.objects import KINDS
 from magickbox.bench.receive import Comparison
 from magickbox.bench.receivers import NAMES, Receiver, box, others
 from magickbox.bench.trial import Cell
-from magickbox.cli.output import complain, print_table
+from magickbox.cli.output import complain, print_table, size
 
 _Part = TypeVar("_Part")
 _SIZES = {"K": 1024, "KB": 1024, "": 1}
@@ -129,13 +130,24 @@ def run(args: argparse.Namespace) -> int:
             print(f"left out {each.name}: {each.missing}", file=sys.stderr)
     if not here:
         return complain("none of these receivers is here")
+    plan = _comparison(args, here)
+    problem = _room_problem(args.folder, linear.needed(args.linear) if args.linear else plan.needed)
+    if problem:
+        return complain(problem)
     facts = about(args.folder)
+    if busy := busy_problem():
+        print(busy, file=sys.stderr)
     if args.linear:
         growth = linear.measure(here[0], args.linear, args.folder, fsync=(args.fsync or ["on"]) != ["off"])
         return _give(args, report.Report(facts, asked, [], 1, growth))
-    plan = _comparison(args, here)
     trials = plan.run(args.folder, _Progress(len(plan.cells) * len(here) * plan.rounds))
     return _give(args, report.Report(facts, asked, trials, plan.rounds))
+
+
+def _room_problem(folder: Path, needed: int) -> str | None:
+    free = shutil.disk_usage(folder).free
+    words = f"{folder}: {size(needed)} are needed while it runs, and what the box keeps free; {size(free)} are free"
+    return words if free < needed * 1.2 else None
 
 
 def _receivers(args: argparse.Namespace) -> list[Receiver]:
