@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from magickbox.errors import ConfigError
 from magickbox.tlsfiles import OFF, REQUIRED, TlsFiles
@@ -34,20 +34,6 @@ def _silent(_level: str, _text: str) -> None:
 
 class TlsSocket(ssl.SSLSocket):
     """A TLS connection that can be read and ended as a plain socket can."""
-
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        """Fill ``buffer``, at most ``nbytes`` of it if not 0; with MSG_DONTWAIT raises BlockingIOError, never waits."""
-        length = nbytes or len(buffer)
-        if not flags & sockets.MSG_DONTWAIT:
-            return super().recv_into(buffer, length, flags)
-        wait = self.gettimeout()
-        self.settimeout(0)
-        try:
-            return super().recv_into(buffer, length)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-        finally:
-            self.settimeout(wait)
 
     def shutdown(self, how: int) -> None:
         """As for a plain socket; where only this side has no more to say, the peer is told so (RFC 8446, 6.1)."""

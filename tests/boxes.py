@@ -16,7 +16,8 @@ from magickbox.births.newjob import Policy, conceive
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.gathering import Arrival, Due, Key
-from magickbox.incoming.folder import SUCCESS, AssociationFolder, Stored
+from magickbox.incoming.answer import SUCCESS, Stored
+from magickbox.incoming.folder import AssociationFolder
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.job import Job, Move
 from magickbox.jobfolder import JobFolder

@@ -15,14 +15,8 @@ from boxes import LITTLE, MR, Image, Peer, TestBox, new_box
 from magickbox.association import Association, End
 from magickbox.clock import now
 from magickbox.errors import UnreadableHeader
-from magickbox.incoming.folder import (
-    CANNOT_UNDERSTAND,
-    DISAGREES,
-    OUT_OF_RESOURCES,
-    SUCCESS,
-    AssociationFolder,
-    Stored,
-)
+from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, OUT_OF_RESOURCES, SUCCESS, Stored
+from magickbox.incoming.folder import AssociationFolder
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import read_association, read_instance, remove_parts, unreported
 from magickbox.instance import file_stem

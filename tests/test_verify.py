@@ -13,7 +13,7 @@ from boxes import MR, Image, TestBox, new_box
 from magickbox.births.newjob import Policy
 from magickbox.delivery import NewDelivery, NewItem
 from magickbox.destination import DicomDestination
-from magickbox.incoming.folder import CANNOT_UNDERSTAND
+from magickbox.incoming.answer import CANNOT_UNDERSTAND
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import remove_tree
 from magickbox.ledger import Ledger, Transaction, deliveries, jobs

@@ -68,9 +68,9 @@ class ForwardReader:
         """How far ``position`` is from where reading began, in bytes."""
         return self._base + self.position
 
-    def count(self) -> None:
-        """Count one more element; raises UnreadableHeader after MAX_ELEMENTS, so that no file takes for ever."""
-        self._left -= 1
+    def count(self, elements: int = 1) -> None:
+        """Count so many more; raises UnreadableHeader after MAX_ELEMENTS, so that no file takes for ever."""
+        self._left -= elements
         if self._left < 0:
             raise UnreadableHeader(f"the header has more than {MAX_ELEMENTS} elements")
 

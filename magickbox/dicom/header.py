@@ -28,6 +28,7 @@ from magickbox.dicom.elementwalk import (
     item_header,
     marked,
     pass_nested,
+    pass_plain,
     pass_sequence,
 )
 from magickbox.dicom.forwardreader import ForwardReader, Inflated, cut_off
@@ -38,7 +39,8 @@ MAX_VALUE = 64 * 1024
 SOP_CLASS, SOP_INSTANCE, MODALITY = 0x00080016, 0x00080018, 0x00080060
 STUDY, SERIES = 0x0020000D, 0x0020000E
 
-_IDENTITY = frozenset({SOP_CLASS, SOP_INSTANCE, MODALITY, STUDY, SERIES})
+IDENTITY = (SOP_CLASS, SOP_INSTANCE, MODALITY, STUDY, SERIES)  # in the order of Identity's fields
+_IDENTITY = frozenset(IDENTITY)
 _META_LENGTH = 0x00020000
 _META = frozenset({_META_LENGTH, 0x00020002, 0x00020003, 0x00020010})
 
@@ -91,7 +93,7 @@ def identify(stream: BinaryIO, transfer_syntax: str) -> Identity:
     Raises UnreadableHeader, with a reason without patient data, if the header cannot be read up to there.
     """
     found = scan(stream, transfer_syntax, _IDENTITY, SERIES)
-    return Identity(*(text_of(found.get(tag)) for tag in (SOP_CLASS, SOP_INSTANCE, MODALITY, STUDY, SERIES)))
+    return Identity(*(text_of(found.get(tag)) for tag in IDENTITY))
 
 
 def read_file_meta(stream: BinaryIO) -> FileMeta:
@@ -127,8 +129,18 @@ def scan(
 
 def open_dataset(stream: BinaryIO, transfer_syntax: str) -> tuple[ForwardReader, int]:
     """A reader on the dataset at the stream's position, and how its elements should be coded."""
-    reader = ForwardReader(Inflated(stream) if transfer_syntax in _DEFLATED else stream)
-    return reader, _CODINGS.get(transfer_syntax, EXPLICIT)
+    reader = ForwardReader(Inflated(stream) if is_deflated(transfer_syntax) else stream)
+    return reader, coding_of(transfer_syntax)
+
+
+def is_deflated(transfer_syntax: str) -> bool:
+    """True if datasets of that transfer syntax are packed as a whole (PS3.5 A.5)."""
+    return transfer_syntax in _DEFLATED
+
+
+def coding_of(transfer_syntax: str) -> int:
+    """How the elements of that transfer syntax should be coded."""
+    return _CODINGS.get(transfer_syntax, EXPLICIT)
 
 
 def scan_elements(
@@ -147,6 +159,8 @@ def scan_elements(
     try:
         coding = guess_coding(reader, coding)
         while True:
+            if coding == EXPLICIT:
+                pass_plain(reader, wanted, last)
             reader.count()
             if reader.position + 12 > len(reader.buffer) and at_end(reader):
                 return found

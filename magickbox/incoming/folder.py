@@ -6,34 +6,22 @@ The steps are those of section 8, 1 to 5. Only the receiver of the association w
 import json
 import os
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import xxhash
-
 from magickbox.association import Association, End
-from magickbox.dicom.header import Identity, identify
-from magickbox.dicom.part10 import file_header
+from magickbox.dicom.header import Identity
+from magickbox.dicom.shapes import Shapes
 from magickbox.durable import fsync_folder, write_atomic
 from magickbox.errors import UnreadableHeader
+from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, SUCCESS, Stored
+from magickbox.incoming.dataset import IncomingInstance
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import MEMBER, PART, association_to_json, same_content
-from magickbox.incoming.usable import MAX_UID, class_problem, disagreement, missing, uid_problem
-from magickbox.instance import Instance, file_stem
+from magickbox.incoming.usable import class_problem, disagreement, missing, uid_problem
+from magickbox.instance import file_stem
 from magickbox.steps import Reached, Step, unwatched
-
-SUCCESS, OUT_OF_RESOURCES, DISAGREES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What became of one C-STORE: its status, why if it is a failure, and the instance if it is not."""
-
-    status: int
-    why: str = ""
-    instance: Instance | None = None
 
 
 class AssociationFolder:
@@ -55,16 +43,19 @@ class AssociationFolder:
         self._reached = reached
         self._count = 0
         self._made = False
+        self._fd = -1
+        self._shapes = Shapes()
         self._last_time = 0
         self._given: set[str] = set()
 
-    def begin(self, sop_class: str, sop_instance: str, transfer_syntax: str) -> "IncomingInstance":
+    def begin(self, sop_class: str, sop_instance: str, transfer_syntax: str) -> IncomingInstance:
         """A file for the dataset that now comes; whatever goes wrong is told by its ``commit``."""
         self._count += 1
-        incoming = IncomingInstance(self, self._count, sop_class, sop_instance, transfer_syntax)
+        part = self.path / f"{PART}{self._count}"
+        incoming = IncomingInstance(part, self._shapes, self._settle, sop_class, sop_instance, transfer_syntax)
         try:
             self._make()
-            incoming.open()
+            incoming.open(self._fd)
         except OSError as exc:
             incoming.failed(exc)
         return incoming
@@ -74,6 +65,8 @@ class AssociationFolder:
         if self._made:
             return
         self.path.mkdir(exist_ok=True)
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         _write_member(self.path, self.association)
         fsync_folder(self.path.parent)
         self._made = True
@@ -84,6 +77,9 @@ class AssociationFolder:
 
         Raises OSError (disk full); the folder then counts as aborted at the next start.
         """
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
         if not self._made:
             return
         names = os.listdir(self.path)
@@ -93,39 +89,39 @@ class AssociationFolder:
         _write_member(self.path, replace(self.association, ended=ended, how=how))
         self._reached(Step.ASSOCIATION_ENDED)
 
-    def settle_part(self, part: Path, incoming: "IncomingInstance") -> Stored:
-        """Steps 2 to 4 for a dataset that is complete in ``part``."""
+    def _settle(self, incoming: IncomingInstance) -> Stored:
+        """Steps 2 to 4 for a dataset that is complete in its part; raises OSError."""
         why = uid_problem(incoming.sop_instance) or class_problem(incoming.sop_class)
         if why:
-            return self._set_aside(part, incoming, why)
+            return self._set_aside(incoming, why)
         try:
-            identity = incoming.identify(part)
+            identity = incoming.identify()
         except UnreadableHeader as exc:
-            return self._set_aside(part, incoming, f"the header cannot be read: {exc}")
+            return self._set_aside(incoming, f"the header cannot be read: {exc}")
         why = disagreement(incoming.sop_class, incoming.sop_instance, identity)
         if why:
-            part.unlink()
+            incoming.part.unlink()
             return Stored(DISAGREES, why)
         why = missing(identity)
         if why:
-            return self._set_aside(part, incoming, why)
-        return self._keep(part, incoming, identity)
+            return self._set_aside(incoming, why)
+        return self._keep(incoming, identity)
 
-    def _set_aside(self, part: Path, incoming: "IncomingInstance", why: str) -> Stored:
-        self._quarantine.take(part, self.association, incoming.sop_instance, why)
+    def _set_aside(self, incoming: IncomingInstance, why: str) -> Stored:
+        self._quarantine.take(incoming.part, self.association, incoming.sop_instance, why)
         return Stored(CANNOT_UNDERSTAND, why)
 
-    def _keep(self, part: Path, incoming: "IncomingInstance", identity: Identity) -> Stored:
+    def _keep(self, incoming: IncomingInstance, identity: Identity) -> Stored:
         arrived = self._next_time()
-        os.utime(part, ns=(arrived, arrived))
+        incoming.stamp(arrived)
         self._reached(Step.PART_WRITTEN)
         if self._fsync:
             incoming.fsync()
         self._reached(Step.PART_DURABLE)
-        name = self._name(part, incoming.sop_instance, arrived)
+        name = self._name(incoming.part, incoming.sop_instance, arrived)
         self._reached(Step.NAMED)
         if self._fsync:
-            fsync_folder(self.path)
+            os.fsync(self._fd)
         self._reached(Step.INSTANCE_DURABLE)
         return Stored(SUCCESS, instance=incoming.as_instance(identity, name, arrived))
 
@@ -146,7 +142,7 @@ class AssociationFolder:
                 part.unlink()
                 return name
             n += 1
-        os.rename(part, self.path / name)
+        os.rename(part.name, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         self._given.add(name)
         return name
 
@@ -159,107 +155,6 @@ class AssociationFolder:
         except FileNotFoundError:
             return False  # it has become part of a job
         return True
-
-
-class IncomingInstance:
-    """A dataset on its way to disk; memory does not grow with it.
-
-    A write that fails is remembered and told by ``commit``: the dataset is drained before it is refused.
-    """
-
-    def __init__(
-        self, folder: AssociationFolder, number: int, sop_class: str, sop_instance: str, transfer_syntax: str
-    ) -> None:
-        self.sop_class, self.sop_instance, self.transfer_syntax = sop_class, sop_instance, transfer_syntax
-        self._folder = folder
-        self._part = folder.path / f"{PART}{number}"
-        self._fd: int | None = None
-        self._size = 0
-        self._offset = 0
-        self._checksum = xxhash.xxh3_128()
-        self._refusal: Stored | None = None
-
-    def open(self) -> None:
-        """Create the part and write what comes before the dataset; raises OSError."""
-        header = file_header(self.sop_class[:MAX_UID], self.sop_instance[:MAX_UID], self.transfer_syntax)
-        self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444)
-        self._offset = len(header)
-        self._write(memoryview(header))
-
-    def write(self, fragment: bytes | memoryview) -> None:
-        """Take the next fragment of the dataset; never raises for what the disk says."""
-        if self._refusal is not None:
-            return
-        try:
-            self._write(memoryview(fragment))
-            self._checksum.update(fragment)
-        except OSError as exc:
-            self.failed(exc)
-
-    def _write(self, data: memoryview) -> None:
-        assert self._fd is not None
-        while data:
-            written = os.write(self._fd, data)
-            self._size += written
-            data = data[written:]
-
-    def refuse(self, status: int, why: str) -> Stored:
-        """Decide that this instance is refused; what still comes of it is drained."""
-        self._refusal = self._refusal or Stored(status, why)
-        self.drop()
-        return self._refusal
-
-    def failed(self, exc: OSError) -> Stored:
-        """Note that the disk refused; the sender is told that it may try again later."""
-        return self.refuse(OUT_OF_RESOURCES, f"cannot store: {exc.strerror or exc}")
-
-    def commit(self) -> Stored:
-        """Make the instance durable under its name and say what to answer; never raises for what the disk says."""
-        if self._refusal is not None:
-            return self._refusal
-        try:
-            return self._folder.settle_part(self._part, self)
-        except OSError as exc:
-            return self.failed(exc)
-        finally:
-            self._close()
-
-    def drop(self) -> None:
-        """Forget this instance, which was not answered with 0x0000: its association ended first, or it is refused."""
-        self._close()
-        with suppress(OSError):
-            self._part.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def fsync(self) -> None:
-        """Make the part's content durable; raises OSError, after which it is never tried again."""
-        assert self._fd is not None
-        os.fsync(self._fd)
-
-    def identify(self, part: Path) -> Identity:
-        """Read the header up to (0020,000E); raises UnreadableHeader."""
-        with part.open("rb") as stream:
-            stream.seek(self._offset)
-            return identify(stream, self.transfer_syntax)
-
-    def as_instance(self, identity: Identity, name: str, arrived: int) -> Instance:
-        """The instance as it is reported."""
-        return Instance(
-            sop_class=self.sop_class,
-            sop_instance=self.sop_instance,
-            study=identity.study,
-            series=identity.series,
-            modality=identity.modality,
-            transfer_syntax=self.transfer_syntax,
-            size=self._size,
-            checksum=self._checksum.hexdigest(),
-            file=name,
-            arrived=arrived,
-        )
 
 
 def _write_member(folder: Path, association: Association) -> None:

@@ -23,7 +23,7 @@ def class_problem(uid: str) -> str | None:
 
 def _is_text(uid: str) -> bool:
     """True if the ledger and JSON can keep it; a byte that is no UTF-8 has become half of a surrogate pair."""
-    return not any("\ud800" <= c <= "\udfff" for c in uid)
+    return uid.isascii() or not any("\ud800" <= c <= "\udfff" for c in uid)
 
 
 def missing(identity: Identity) -> str | None:

@@ -64,6 +64,8 @@ class Admission(ACSE):
         contexts = answer(asked.presentation_context_definition_list)
         connection._accepted_cx = {cast(int, c.context_id): c for c in contexts if c.result == ACCEPTED}
         connection._rejected_cx = [c for c in contexts if c.result != ACCEPTED]
+        syntaxes = {number: str(c.transfer_syntax[0]) for number, c in connection._accepted_cx.items()}
+        connection.store.accepted(syntaxes, self.requestor.maximum_length or 0)
         for item in roles(self.requestor.role_selection, connection._accepted_cx.values()):
             self.acceptor.add_negotiation_item(item)
         self.send_accept()
@@ -94,15 +96,22 @@ class IncomingConnection(Connection):
         self._folder: AssociationFolder | None = None
         self.acse = Admission(self)
         self.dul: BoundedUpperLayer = BoundedUpperLayer(self, self, raw, MAX_PDU, port.timeouts, stop)
-        self.dimse: StoreProvider = StoreProvider(self, self._abort_because, port.reached)
+        self.store = StoreProvider(self.dul.wire, self.dul.send, self._abort_because, port.reached)
         self.acse_timeout = port.timeouts.request
-        raw.settimeout(port.timeouts.message)  # what a send may wait for a peer that does not read
         self.set_socket(AssociationSocket(self, client_socket=raw))
 
     @property
     def busy(self) -> bool:
         """True if a message has begun that is not yet answered."""
-        return self.dimse.busy
+        return self.store.busy
+
+    def take_data(self, view: memoryview, at: int, end: int) -> None:
+        """The body of a P-DATA-TF (see ``upper.User``)."""
+        self.store.take_data(view, at, end)
+
+    def release_data(self) -> None:
+        """What was handed over will be overwritten (see ``upper.User``)."""
+        self.store.release_data()
 
     def admit(self) -> Association | Refusal:
         """Ask the intake; an admitted association gets its folder at its first C-STORE."""
@@ -115,7 +124,7 @@ class IncomingConnection(Connection):
             self._folder = AssociationFolder(
                 port.incoming, admitted, port.quarantine, fsync=port.fsync, reached=port.reached
             )
-            self.dimse.serve(self._intake, self._folder, asked.sop_classes)
+            self.store.serve(self._intake, self._folder, asked.sop_classes)
         return admitted
 
     def run_reactor(self) -> None:
@@ -172,7 +181,7 @@ class IncomingConnection(Connection):
 
     def _over(self) -> None:
         """Tell everyone how it ended; an end that the box or the peer did not want is told in words too."""
-        self.dimse.drop()
+        self.store.drop()
         how, ended = self.how(), now()
         if how.is_abort and self.dul.why:
             name = self._admitted.id if self._admitted else f"{self._address[0]}:{self._address[1]}"

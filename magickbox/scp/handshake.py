@@ -67,7 +67,7 @@ def shake_hands(raw: sockets.socket, tls: ServerTls, stop: Stopping, seconds: fl
             wrapped.close()
 
 
-def says_tls(head: bytes | bytearray) -> bool:
+def says_tls(head: memoryview) -> bool:
     """True if what should be a PDU begins as a TLS handshake does."""
     return head[0] == _TLS and head[1] == 3
 

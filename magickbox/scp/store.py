@@ -1,17 +1,12 @@
 """C-STORE and C-ECHO as SCP: fragments go to disk as they come, and an answer leaves only when it is true.
 
-This takes the place of pynetdicom's DIMSE provider on the box's associations. It runs in the association's one
-thread, so that while an instance is written and fsynced nothing more is read: memory does not grow, neither with the
-object nor with a peer that does not wait for answers. Other services are refused; one to come has its branch in
-``_begin``.
+It runs in the association's one thread, so that while an instance is written and fsynced nothing more is read: memory
+does not grow, neither with the object nor with a peer that does not wait for answers. Other services are refused; one
+to come has its branch in ``_begin``.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from pynetdicom.association import Association as Connection
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.pdu_primitives import P_DATA
 
 from magickbox.dicom.commandset import (
     C_CANCEL_RQ,
@@ -24,16 +19,12 @@ from magickbox.dicom.commandset import (
     Command,
     read_command,
 )
-from magickbox.incoming.folder import (
-    CANNOT_UNDERSTAND,
-    DISAGREES,
-    OUT_OF_RESOURCES,
-    SUCCESS,
-    AssociationFolder,
-    IncomingInstance,
-    Stored,
-)
+from magickbox.dicom.pdata import COMMAND, LAST, BadData, values
+from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, OUT_OF_RESOURCES, SUCCESS, Stored
+from magickbox.incoming.dataset import IncomingInstance
+from magickbox.incoming.folder import AssociationFolder
 from magickbox.scp.command import as_pdus, response
+from magickbox.scp.wire import Wire
 from magickbox.steps import Reached, Step
 
 if TYPE_CHECKING:
@@ -43,12 +34,16 @@ MAX_COMMAND = 64 * 1024
 _UNRECOGNIZED = 0x0211  # unrecognized operation (PS3.7 Annex C.5.17)
 
 
-class StoreProvider(DIMSEServiceProvider):
-    """The DIMSE provider of one association. ``busy`` is True between a command and its answer."""
+class StoreProvider:
+    """The services of one association. ``busy`` is True between a command and its answer.
 
-    def __init__(self, connection: Connection, abort: Callable[[str], None], reached: Reached) -> None:
-        super().__init__(connection)
-        self._abort_connection = abort
+    ``send`` sends bytes to the peer, ``abort`` ends the association and is told why.
+    """
+
+    def __init__(
+        self, wire: Wire, send: Callable[[bytes], None], abort: Callable[[str], None], reached: Reached
+    ) -> None:
+        self._wire, self._send, self._abort_connection = wire, send, abort
         self._reached = reached
         self._intake: Intake | None = None
         self._folder: AssociationFolder | None = None
@@ -58,10 +53,16 @@ class StoreProvider(DIMSEServiceProvider):
         self._request: tuple[int, Command] | None = None
         self._incoming: IncomingInstance | None = None
         self._over = False
+        self._syntaxes: dict[int, str] = {}
+        self._max_pdu = 0
 
     def serve(self, intake: "Intake", folder: AssociationFolder, sop_classes: dict[int, str]) -> None:
         """Begin: the association was admitted; ``sop_classes`` are those of its contexts, as they were proposed."""
         self._intake, self._folder, self._sop_classes = intake, folder, sop_classes
+
+    def accepted(self, syntaxes: dict[int, str], max_pdu: int) -> None:
+        """The transfer syntax of each context that was accepted, and the longest PDU the peer takes (0: any)."""
+        self._syntaxes, self._max_pdu = syntaxes, max_pdu
 
     @property
     def busy(self) -> bool:
@@ -75,27 +76,38 @@ class StoreProvider(DIMSEServiceProvider):
             self._incoming.drop()
             self._incoming = None
 
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take one P-DATA indication: any number of fragments of commands and datasets (PS3.8 Annex E.2)."""
-        for context_id, value in primitive.presentation_data_value_list:
+    def take_data(self, view: memoryview, at: int, end: int) -> None:
+        """The body of a P-DATA-TF: any number of fragments of commands and datasets (PS3.8 Annex E.2)."""
+        try:
+            found = values(view, at, end)
+        except BadData as exc:
+            self._abort(str(exc))
+            return
+        for context_id, control, begin, finish in found:
             if self._over:
                 return
-            if not value or context_id not in self.assoc._accepted_cx:
+            if context_id not in self._syntaxes:
                 self._abort("a fragment for a presentation context that was not accepted")
-            elif value[0] & 1:
-                self._take_command(context_id, value)
+            elif control & COMMAND:
+                self._take_command(context_id, control, view[begin:finish])
             else:
-                self._take_dataset(context_id, value)
+                self._take_dataset(context_id, control, view[begin:finish])
 
-    def _take_command(self, context_id: int, value: bytes) -> None:
+    def release_data(self) -> None:
+        """What was taken will be overwritten: write it away."""
+        self._wire.lent = False
+        if self._incoming is not None:
+            self._incoming.release()
+
+    def _take_command(self, context_id: int, control: int, piece: memoryview) -> None:
         if self._request is not None or (self._command and context_id != self._command_context):
             self._abort("a command in the middle of another message")
             return
-        self._command += memoryview(value)[1:]
+        self._command += piece
         self._command_context = context_id
         if len(self._command) > MAX_COMMAND:
             self._abort(f"a command set of more than {MAX_COMMAND} bytes")
-        elif value[0] & 2:
+        elif control & LAST:
             raw, self._command = bytes(self._command), bytearray()
             try:
                 self._begin(context_id, read_command(raw))
@@ -120,7 +132,6 @@ class StoreProvider(DIMSEServiceProvider):
             self._answer(context_id, command, command.field | RESPONSE, _UNRECOGNIZED, "not a service of this box")
 
     def _begin_store(self, context_id: int, command: Command) -> None:
-        syntax = str(self.assoc._accepted_cx[context_id].transfer_syntax[0])
         assert self._folder is not None
         assert self._intake is not None
         if not command.has_dataset:
@@ -129,20 +140,21 @@ class StoreProvider(DIMSEServiceProvider):
             )
             return
         self._request = (context_id, command)
-        self._incoming = self._folder.begin(command.sop_class, command.sop_instance, syntax)
+        self._incoming = self._folder.begin(command.sop_class, command.sop_instance, self._syntaxes[context_id])
         if not self._intake.has_room():
             self._incoming.refuse(OUT_OF_RESOURCES, "the disk is below its free-space mark")
         elif command.sop_class != self._sop_classes[context_id]:
             why = f"SOP class {command.sop_class} is not that of the presentation context"
             self._incoming.refuse(DISAGREES, why)
 
-    def _take_dataset(self, context_id: int, value: bytes) -> None:
+    def _take_dataset(self, context_id: int, control: int, piece: memoryview) -> None:
         if self._request is None or self._request[0] != context_id:
             self._abort("a dataset without a command, or of another presentation context")
             return
         if self._incoming is not None:
-            self._incoming.write(memoryview(value)[1:])
-        if value[0] & 2:
+            self._incoming.write(piece)
+            self._wire.lent = True
+        if control & LAST:
             self._take_end(context_id, self._request[1])
 
     def _take_end(self, context_id: int, command: Command) -> None:
@@ -151,7 +163,9 @@ class StoreProvider(DIMSEServiceProvider):
             self._answer_other(context_id, command)
         else:
             incoming, self._incoming = self._incoming, None
-            self._finish_store(context_id, command, incoming.commit())
+            stored = incoming.commit()
+            self._wire.lent = False
+            self._finish_store(context_id, command, stored)
 
     def _finish_store(self, context_id: int, command: Command, stored: Stored) -> None:
         """Step 4: answer, then report."""
@@ -167,9 +181,8 @@ class StoreProvider(DIMSEServiceProvider):
 
     def _answer(self, context_id: int, command: Command, field: int, status: int, comment: str = "") -> None:
         """Send a response at once, from this thread; a socket that fails ends the association by itself."""
-        for pdu in as_pdus(response(command, field, status, comment), context_id, self.maximum_pdu_size):
-            if self.dul.socket is not None:
-                self.dul.socket.send(pdu)
+        for pdu in as_pdus(response(command, field, status, comment), context_id, self._max_pdu):
+            self._send(pdu)
 
     def _abort(self, why: str) -> None:
         """End the association as the standard has it for an unexpected PDU (PS3.8 9.2.3, AA-8)."""

@@ -2,7 +2,8 @@
 
 Only its state machine and its PDUs are used. Its own loop looks a thousand times a second in each of two threads,
 and waits without end for as many bytes as a length field promises. This one sleeps until something comes, in one
-thread.
+thread. While the association is established, P-DATA-TF goes a shorter way: it is handed to the user in place, without
+becoming objects (the fast lane); every other PDU goes through pynetdicom.
 """
 
 import math
@@ -13,7 +14,7 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pynetdicom.association import Association as Connection
 from pynetdicom.dul import DULServiceProvider
@@ -23,7 +24,7 @@ from magickbox.association import End
 from magickbox.scp.handshake import says_tls
 from magickbox.scp.request import Asked, read_request
 from magickbox.scp.stopping import Stopping
-from magickbox.tls import TlsSocket
+from magickbox.scp.wire import Wire
 
 _ASSOCIATE_RQ, _P_DATA, _RELEASE_RQ, _ABORT = 1, 4, 5, 7
 _MAX_ASSOCIATE = 1024 * 1024
@@ -35,6 +36,9 @@ _FROM_USER = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
 _ABORTING = frozenset({"AA-1", "AA-8"})
 _LINGER = 0.5
 _LONGEST_POLL = 3600.0
+_ROOM = 64 * 1024
+_TLS_HERE = "TLS on the port without TLS: the peer must use tls_port, or no TLS"
+_HEADER = struct.Struct(">BxI")
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,23 @@ class User(Protocol):
     def indicate(self, primitive: object) -> None:
         """An A-ASSOCIATE, A-RELEASE, A-ABORT or A-P-ABORT indication (PS3.8 7)."""
 
+    def take_data(self, view: memoryview, at: int, end: int) -> None:
+        """The body of a P-DATA-TF, at ``view[at:end]``; what is kept of it is let go by ``release_data``."""
+
+    def release_data(self) -> None:
+        """The bytes that were handed over will be overwritten: write away what is still needed of them."""
+
     @property
     def busy(self) -> bool:
         """True if a message has begun that is not yet answered."""
         ...
+
+
+def _limit(kind: int, max_pdu: int) -> int:
+    """The longest PDU of a type that is read: for P-DATA-TF what was announced, with room for the sloppy."""
+    if kind == _P_DATA:
+        return max(max_pdu * 2, _MAX_OTHER)
+    return _MAX_ASSOCIATE if kind == _ASSOCIATE_RQ else _MAX_OTHER
 
 
 class _BoxStops(Exception):
@@ -76,9 +93,11 @@ class BoundedUpperLayer(DULServiceProvider):
         self, connection: Connection, user: User, raw: sockets.socket, max_pdu: int, timeouts: Timeouts, stop: Stopping
     ) -> None:
         super().__init__(connection)
-        self._user, self._raw, self._stop = user, raw, stop
+        self._user, self._stop = user, stop
         self._max_pdu = max_pdu
         self._timeouts = timeouts
+        self.wire = Wire(raw, _limit(_P_DATA, max_pdu) + _ROOM, timeouts.message)
+        self.wire.wait, self.wire.before_move = self._wait, user.release_data
         self._request_by = time.monotonic() + timeouts.request
         self._poll = select.poll()  # select.select ends at descriptor 1023
         self._poll.register(raw, select.POLLIN)
@@ -94,7 +113,7 @@ class BoundedUpperLayer(DULServiceProvider):
 
     def use(self, raw: sockets.socket) -> None:
         """Go on with the same connection as another socket: TLS has begun on it."""
-        self._raw = raw
+        self.wire.use(raw)
         if self.socket is not None:
             self.socket.socket = raw
 
@@ -127,14 +146,14 @@ class BoundedUpperLayer(DULServiceProvider):
             self._user.indicate(self.to_user_queue.get_nowait())
 
     def _listen(self) -> None:
-        """Wait for a PDU, for a limit to pass or for the box to stop, and put the event."""
+        """Take what comes until there is an event, a limit has passed or the box stops."""
         state = self.state_machine.current_state
         if state == _AWAITING_CLOSE:
             self._linger()
             return
         try:
-            self._await_bytes(self._deadline())
-            self._read_pdu_data()
+            while self.event_queue.empty():
+                self._read_pdu()
         except TimeoutError:
             self.end(End.TIMEOUT, "silent for too long", _ARTIM_EXPIRED if state == _AWAITING_REQUEST else _INVALID_PDU)
         except _BoxStops:
@@ -147,73 +166,57 @@ class BoundedUpperLayer(DULServiceProvider):
     def _deadline(self) -> float:
         if self.state_machine.current_state != _ESTABLISHED:
             return self._request_by
-        return time.monotonic() + (self._timeouts.message if self._user.busy else self._timeouts.idle)
+        between = self.wire.is_empty and not self._user.busy
+        return time.monotonic() + (self._timeouts.idle if between else self._timeouts.message)
 
-    def _await_bytes(self, deadline: float) -> None:
-        """Wait until there is something to read; raises TimeoutError, or _BoxStops with nothing in hand."""
+    def _wait(self) -> None:
+        """Wait until there is something to read; raises TimeoutError, or _BoxStops with nothing in hand.
+
+        Slow is served, silent is not; before the association only so much slowness is borne.
+        """
+        deadline = self._deadline()
         while True:
-            if self._stop.is_set:
-                if not self._user.busy:
-                    raise _BoxStops
-                with suppress(KeyError):
-                    self._poll.unregister(self._stop.fd)
+            self._mind_the_stop()
             left = deadline - time.monotonic()
-            if isinstance(self._raw, TlsSocket) and self._raw.pending():  # decrypted already, and not seen by poll
-                return
             ready = {fd for fd, _ in self._poll.poll(max(0, math.ceil(min(left, _LONGEST_POLL) * 1000)))}
             if ready - {self._stop.fd}:
                 return
             if left <= 0:
                 raise TimeoutError
 
+    def _mind_the_stop(self) -> None:
+        if self._stop.is_set:
+            if not self._user.busy:
+                raise _BoxStops
+            with suppress(KeyError):
+                self._poll.unregister(self._stop.fd)
+
     def _linger(self) -> None:
         """Throw away what still comes (PS3.8 AA-6), then close: with unread bytes the peer may miss the last answer."""
-        until = time.monotonic() + _LINGER
         with suppress(OSError):
-            self._raw.shutdown(sockets.SHUT_WR)
-            while (left := until - time.monotonic()) > 0:
-                self._raw.settimeout(left)
-                if not self._raw.recv(_MAX_OTHER):
-                    break
+            self.wire.linger(_LINGER)
         if self.socket is not None:
             self.socket.close()
 
-    def _read_pdu_data(self) -> None:
-        """Read one PDU and put its event; raises OSError, EOFError, TimeoutError or _BoxStops."""
-        raw = bytearray(6)
-        self._read_into(memoryview(raw))
-        kind, length = struct.unpack(">BxI", raw)
-        if says_tls(raw):
-            self.end(End.ABORTED, "TLS on the port without TLS: the peer must use tls_port, or no TLS")
-        elif not _ASSOCIATE_RQ <= kind <= _ABORT:
-            self.end(End.ABORTED, f"PDU type 0x{kind:02X}: this is not DICOM")
-        elif length > self._limit(kind):
+    def _read_pdu(self) -> None:
+        """Read one PDU and hand it on; raises OSError, EOFError, TimeoutError or _BoxStops."""
+        wire = self.wire
+        if self._stop.is_set:
+            self._mind_the_stop()
+        wire.have(6)
+        kind, length = _HEADER.unpack_from(wire.view, wire.start)
+        if not _ASSOCIATE_RQ <= kind <= _ABORT:
+            is_tls = says_tls(wire.view[wire.start : wire.end])
+            self.end(End.ABORTED, _TLS_HERE if is_tls else f"PDU type 0x{kind:02X}: this is not DICOM")
+        elif length > _limit(kind, self._max_pdu):
             self.end(End.ABORTED, f"a PDU of {length} bytes")
+        elif kind == _P_DATA and self.state_machine.current_state == _ESTABLISHED:
+            wire.have(6 + length)
+            at = wire.start + 6
+            wire.start = at + length
+            self._user.take_data(wire.view, at, at + length)
         else:
-            raw += bytes(length)
-            with memoryview(raw) as view:
-                self._read_into(view[6:])
-            self._take(kind, raw)
-
-    def _limit(self, kind: int) -> int:
-        """The longest PDU of a type that is read: for P-DATA-TF what was announced, with room for the sloppy."""
-        if kind == _P_DATA:
-            return max(self._max_pdu * 2, _MAX_OTHER)
-        return _MAX_ASSOCIATE if kind == _ASSOCIATE_RQ else _MAX_OTHER
-
-    def _read_into(self, view: memoryview) -> None:
-        """Fill ``view``. Slow is served, silent is not; before the association only so much slowness is borne."""
-        established = self.state_machine.current_state == _ESTABLISHED
-        at = 0
-        while at < len(view):
-            self._await_bytes(time.monotonic() + self._timeouts.message if established else self._request_by)
-            try:
-                got = self._raw.recv_into(view[at:], 0, sockets.MSG_DONTWAIT)
-            except BlockingIOError:  # a TLS record that is not whole yet
-                continue
-            if not got:
-                raise EOFError
-            at += got
+            self._take(kind, wire.take(6 + length))
 
     def _take(self, kind: int, raw: bytearray) -> None:
         if kind == _RELEASE_RQ and self._user.busy:
@@ -231,6 +234,16 @@ class BoundedUpperLayer(DULServiceProvider):
             self.end(End.ABORTED, "the peer aborted", event)
         else:
             self.event_queue.put(event)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes at once; a socket that fails ends the association, as the standard has it for a closed one."""
+        try:
+            self.wire.send(data)
+        except OSError as exc:
+            self.end(End.CLOSED, f"an answer could not be sent: {exc}", _CLOSED)
+
+    def _send(self, pdu: Any) -> None:
+        self.send(pdu.encode())
 
     def _readable(self, kind: int, raw: bytearray) -> bytearray:
         """A PDU that pynetdicom can read; a second request, which ends the association, changes nothing here."""

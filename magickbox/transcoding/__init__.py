@@ -1,1 +1,0 @@
-"""Instances in other transfer syntaxes: worker processes, and what they do."""
