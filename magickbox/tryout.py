@@ -4,53 +4,171 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from magickbox.association import Association
+from magickbox.association import Association, End
 from magickbox.clock import now
-from magickbox.engine import Run
+from magickbox.config import Settings
+from magickbox.decision import Listing
+from magickbox.engine import Engine, Run
+from magickbox.engines import protection
+from magickbox.engines.limits import limits_of, shown
 from magickbox.engines.local import LocalEngine, clean_environment
-from magickbox.jobfolder import AttemptFolder, Info
+from magickbox.engines.protection import Protection
+from magickbox.errors import UnreadableHeader
+from magickbox.incoming.record import read_instance
+from magickbox.instance import Instance
+from magickbox.jobfolder import AttemptFolder, Info, input_name
 from magickbox.processor import Outcome, Processor, judge_run
-from magickbox.runs.attempt import read_said
+from magickbox.runs import attempt as attempts
+from magickbox.runs.inputguard import InputGuard
+from magickbox.selection import look_below
 
-TIMEOUT = 3600.0
+TITLE = "TRYOUT"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What INPUT was made of: the instances, and how many other files were left out."""
+
+    instances: tuple[Instance, ...]
+    left_out: int
+
+    @property
+    def studies(self) -> int:
+        """How many studies they are of: the box makes a job for each."""
+        return len({instance.study for instance in self.instances})
 
 
 @dataclass(frozen=True)
 class Tryout:
-    """What came of it: the outcome, and how many files are in OUTPUT."""
+    """What came of it. ``seconds`` is the run's time, ``peak_memory`` bytes; ``trouble`` is what the box would do.
+
+    ``listing`` is OUTPUT as rules see it; ``same`` counts results that have the SOP Instance UID of an input.
+    """
 
     outcome: Outcome
-    written: int
+    exit_code: int | None
+    seconds: float
+    peak_memory: int | None
+    held_by: str
+    taken: Taken
+    listing: Listing
+    same: int
+    trouble: str | None = None
 
 
-def try_out(processor: Processor, source: Path, workdir: Path, environment: Mapping[str, str]) -> Tryout:
-    """Copy ``source`` to INPUT of ``workdir`` and run the processor there; raises OSError."""
+def take(source: Path, workdir: Path) -> Taken:
+    """Make INPUT of ``workdir`` of the DICOM files below ``source``, named as the box names them; raises OSError."""
     attempt = AttemptFolder(workdir)
-    shutil.copytree(source, attempt.input)
-    attempt.output.mkdir()
-    attempt.tmp.mkdir()
-    for path in attempt.input.rglob("*"):
-        if path.is_file():
-            os.chmod(path, 0o444)
-    attempt.info.write_text(json.dumps(_info(processor).as_json(), indent=1), "utf-8")
+    for folder in (attempt.input, attempt.output, attempt.tmp):
+        folder.mkdir(parents=True)
+    taken: dict[str, Instance] = {}
+    left_out = 0
+    for path in _files(source):
+        try:
+            instance = read_instance(path)
+        except UnreadableHeader:
+            left_out += 1
+            continue
+        name = input_name(instance.sop_instance)
+        if name not in taken:
+            shutil.copyfile(path, attempt.input / name)
+            os.chmod(attempt.input / name, 0o444)
+            taken[name] = replace(instance, file=name)
+    return Taken(tuple(taken.values()), left_out)
+
+
+def try_out(
+    processor: Processor, taken: Taken, workdir: Path, settings: Settings, environment: Mapping[str, str]
+) -> Tryout:
+    """Run a processor on what ``take`` has put into ``workdir``; raises OSError."""
+    attempt = AttemptFolder(workdir)
+    attempt.info.write_text(json.dumps(_info(processor, taken).as_json(), indent=1), "utf-8")
     run = Run(
-        name=f"mb-tryout-{workdir.name}",
+        name=f"mb-tryout-{os.getpid()}",
         job="tryout",
         attempt=1,
         processor=processor,
         workdir=workdir,
-        log=workdir / "processing.log",
-        timeout=processor.timeout or TIMEOUT,
+        log=workdir.parent / "processing.log",
+        timeout=processor.timeout or settings.timeout,
+        stop_grace=settings.stop_grace,
     )
-    ended = LocalEngine(clean_environment(environment, Path(sys.executable)), workdir).run(run, lambda _handle: None)
-    outcome = judge_run(ended.exit_code, read_said(attempt), ended.last_line, ended.trouble or ended.interrupted)
-    return Tryout(outcome, sum(1 for path in attempt.output.rglob("*") if path.is_file()))
+    shield = protection.of_settings(settings, workdir.parent)
+    engine = _engine(workdir.parent, environment, shield)
+    refusal = engine.refusal(processor)
+    guard = InputGuard(attempt.input, taken.instances)
+    began = time.monotonic()
+    ended = engine.run(run, lambda handle: attempts.write_run(attempt, processor, "", handle)) if not refusal else None
+    seconds = time.monotonic() - began
+    if ended is None:
+        return Tryout(Outcome("", refusal or ""), None, 0.0, None, "", taken, Listing(), 0, f"its jobs wait: {refusal}")
+    said = attempts.read_said(attempt)
+    sealed = attempts.seal(attempt)
+    outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
+    changed = guard.changed()
+    trouble = f"interrupted, to be made again: {ended.interrupted}" if ended.interrupted else None
+    if changed:
+        trouble = f"the job is HELD: the processor changed INPUT/{changed}"
+    (attempt.output / "proc.json").unlink(missing_ok=True)
+    listing = look_below(workdir)("OUTPUT", frozenset())
+    known = {instance.sop_instance for instance in taken.instances}
+    return Tryout(
+        attempts.with_remark(outcome, sealed.remark),
+        ended.exit_code,
+        seconds,
+        ended.peak_memory,
+        _held_by(processor, shield, run.timeout),
+        taken,
+        listing,
+        sum(1 for file in listing.files if file.sop_instance in known),
+        trouble,
+    )
 
 
-def _info(processor: Processor) -> Info:
-    association = Association("tryout", "TRYOUT", processor.name, "127.0.0.1", now())
-    return Info("tryout", association.began, ((association, 0),), ())
+def examine(processor: Processor, settings: Settings, environment: Mapping[str, str], data: Path) -> list[str]:
+    """What would keep a processor from running on this machine, as far as can be told without running it."""
+    shield = protection.of_settings(settings, data)
+    path = clean_environment(environment, Path(sys.executable))["PATH"]
+    program = processor.command[0] if processor.command else ""
+    found = [shield.refusal] if shield.refusal else []
+    if program and shutil.which(program, path=dict(processor.environment).get("PATH", path)) is None:
+        found.append(f"no program '{program}' is installed where the box looks (its PATH)")
+    elif program and shield.sandbox is not None and shield.sandbox.hides(processor):
+        found.append(f"{program} is not visible in the sandbox (setting sandbox_shows)")
+    limits = limits_of(processor, shield.limits)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if limits.memory is not None and limits.memory > memory:
+        found.append(f"resources.memory is {shown(limits.memory)}, and this machine has {shown(memory)}")
+    if limits.cpus is not None and limits.cpus > (os.cpu_count() or 1):
+        found.append(f"resources.cpus is {limits.cpus:g}, and this machine has {os.cpu_count()}")
+    return found
+
+
+def _engine(box: Path, environment: Mapping[str, str], shield: Protection) -> Engine:
+    return LocalEngine(clean_environment(environment, Path(sys.executable)), box, shield)
+
+
+def _held_by(processor: Processor, shield: Protection, timeout: float) -> str:
+    limits = limits_of(processor, shield.limits)
+    parts = [shield.warning or f"sandbox: {shield.describe()}"]
+    parts += [f"memory {shown(limits.memory)}"] if limits.memory is not None else []
+    parts += [f"{limits.cpus:g} cores"] if limits.cpus is not None else []
+    parts += [f"{limits.processes} processes"] if limits.processes is not None else []
+    parts += [f"files of {shown(limits.file_size)}"] if limits.file_size is not None else []
+    return "; ".join([*parts, f"{timeout:g} s", "network" if processor.network else "no network"])
+
+
+def _files(source: Path) -> Iterator[Path]:
+    for folder, inner, names in os.walk(source):
+        inner.sort()
+        yield from (path for name in sorted(names) if (path := Path(folder, name)).is_file())
+
+
+def _info(processor: Processor, taken: Taken) -> Info:
+    association = Association("tryout", TITLE, processor.name, "127.0.0.1", now(), None, now(), End.RELEASED)
+    return Info("tryout", association.began, ((association, len(taken.instances)),), taken.instances)

@@ -1,38 +1,31 @@
-"""``magickbox processors``: list them, make one, try one, switch one on or off."""
+"""``magickbox processors``: list them, make one, switch one on or off; ``developing`` has ``run`` and ``check``."""
 
 import argparse
-import os
-import tempfile
 from pathlib import Path
 
-from magickbox.cli import places
-from magickbox.cli.output import complain, print_json, print_table
+from magickbox.cli import developing, places
+from magickbox.cli.output import print_json, print_table
 from magickbox.dropins.folder import Dropins, read_dropins
 from magickbox.dropins.switch import disable, enable
 from magickbox.dropins.template import new
-from magickbox.errors import NotFound
-from magickbox.processor import Processor
-from magickbox.tryout import try_out
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Describe the command."""
-    parser = commands.add_parser("processors", help="list, new, run, enable, disable")
+    parser = commands.add_parser("processors", help="list, new, run, check, enable, disable")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the drop-ins, good and bad")
     places.add_json(listing)
     listing.set_defaults(run=run_list)
     make = actions.add_parser("new", help="make a drop-in from a template that runs as it is")
     make.set_defaults(run=run_new)
-    trial = actions.add_parser("run", help="run one on a folder of DICOM files, as the box would")
-    trial.set_defaults(run=run_once)
+    developing.add(actions)
     on, off = actions.add_parser("enable", help="switch one on"), actions.add_parser("disable", help="switch one off")
     on.set_defaults(run=run_switch, switch=enable, now="enabled")
     off.set_defaults(run=run_switch, switch=disable, now="disabled")
-    for each in (make, trial, on, off):
+    for each in (make, on, off):
         each.add_argument("name", metavar="NAME")
-    trial.add_argument("input", metavar="INPUT", type=Path)
-    for each in (listing, make, trial, on, off):
+    for each in (listing, make, on, off):
         places.add_data(each)
         each.add_argument("--processors", metavar="DIR", help="the folder of the drop-ins")
 
@@ -75,27 +68,3 @@ def run_switch(args: argparse.Namespace) -> int:
     args.switch(_folder(args), args.name)
     print(f"{args.name} is {args.now}")
     return 0
-
-
-def run_once(args: argparse.Namespace) -> int:
-    """Run one as the box would, in a folder of its own that stays for a look; exit code 1 unless it succeeds."""
-    processor = _find(_folder(args), args.name)
-    if not args.input.is_dir():
-        return complain(f"{args.input} is not a folder")
-    workdir = Path(tempfile.mkdtemp(prefix=f"{processor.name}-"))
-    result = try_out(processor, args.input, workdir, os.environ)
-    log = (workdir / "processing.log").read_text("utf-8", "replace")
-    print(f"--- processing.log\n{log}--- outcome {result.outcome.success} {result.outcome.message}")
-    print(f"{result.written} files in {workdir / 'OUTPUT'}")
-    return 0 if result.outcome.success.casefold() == "success" else 1
-
-
-def _find(folder: Path, name: str) -> Processor:
-    dropins = read_dropins(folder)
-    for processor in dropins.good:
-        if processor.name.casefold() == name.casefold():
-            return processor
-    for bad in dropins.bad:
-        if bad.name.casefold() == name.casefold():
-            raise NotFound(f"{bad.name} is bad: {'; '.join(bad.problems)}")
-    raise NotFound(f"there is no processor {name} in {folder}")

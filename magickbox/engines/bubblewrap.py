@@ -18,6 +18,7 @@ from pathlib import Path
 
 from magickbox.dropins.declaration import FILE
 from magickbox.engine import Run
+from magickbox.processor import Processor
 
 SYSTEM = ("/usr", "/opt", "/nix/store")
 TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # links into /usr on most systems
@@ -45,7 +46,7 @@ class Bubblewrap:
 
     def arguments(self, run: Run, environment: Mapping[str, str]) -> list[str]:
         """What bwrap is to be told for a run, but for the command."""
-        work, own = run.workdir.absolute(), _own_places(run)
+        work, own = run.workdir.absolute(), _own_places(run.processor)
         inside_temp = any(_is_in(path, Path("/tmp")) for path in (self.box, work, *own, *self.shows))  # noqa: S108
         temp = ["--tmpfs", "/tmp"] if inside_temp else ["--bind", f"{work}/tmp", "/tmp"]  # noqa: S108
         over = [path for path in own if _is_in(self.box, path)]
@@ -63,10 +64,10 @@ class Bubblewrap:
             told += ["--setenv", key, value]
         return told
 
-    def hides(self, run: Run) -> bool:
+    def hides(self, processor: Processor) -> bool:
         """True if the program is on this machine, but not in what a run sees."""
-        program = Path(run.processor.command[0])
-        seen = [Path(path) for path in (*SYSTEM, *TOP)] + [*self.shows, *_own_places(run)]
+        program = Path(processor.command[0])
+        seen = [Path(path) for path in (*SYSTEM, *TOP)] + [*self.shows, *_own_places(processor)]
         return program.is_absolute() and program.exists() and not any(_is_in(program, path) for path in seen)
 
 
@@ -146,12 +147,12 @@ def _graphics() -> list[str]:
     return ["--ro-bind", "/sys", "/sys", *(part for path in devices for part in ("--dev-bind", path, path))]
 
 
-def _own_places(run: Run) -> tuple[Path, ...]:
+def _own_places(processor: Processor) -> tuple[Path, ...]:
     """The drop-in's folder; of a lone file only the file, because beside it are other drop-ins."""
-    folder = run.processor.folder.absolute()
+    folder = processor.folder.absolute()
     if (folder / FILE).is_file():
         return (folder,)
-    return tuple(path for part in run.processor.command if _is_in(path := Path(part), folder) and path.is_absolute())
+    return tuple(path for part in processor.command if _is_in(path := Path(part), folder) and path.is_absolute())
 
 
 def _is_in(path: Path, folder: Path) -> bool:

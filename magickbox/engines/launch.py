@@ -64,7 +64,7 @@ def failure(run: Run, said: bytes, sandbox: Bubblewrap | None, last_line: str) -
     if sandbox is not None:
         if exit_told(said):
             return None
-        problem = start_trouble.of_sandboxed(command, last_line, sandbox.hides(run))
+        problem = start_trouble.of_sandboxed(command, last_line, sandbox.hides(run.processor))
         return problem, None if problem else f"the sandbox could not be set up: {last_line or 'it was killed'}"
     if not said:
         return None
