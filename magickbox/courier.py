@@ -63,12 +63,14 @@ class Tally:
     trouble: str = ""
     cut_short: str = ""
     answered: bool | None = None
+    after: float = 0.0
 
     def count(self, state: ItemState, result: Result) -> None:
         self.sent += state is ItemState.SENT
         self.refused += state is ItemState.REFUSED and not isinstance(result, Retry)
         if isinstance(result, Retry):
             self.trouble = words_for(result)
+            self.after = max(self.after, result.after or 0.0)
 
 
 class Courier:
@@ -232,7 +234,7 @@ class Courier:
             return delivery
         moment = self._clock()
         age = (moment - delivery.opened).total_seconds() if delivery.opened else 0.0
-        outcome = Outcome(tally.sent, tally.refused, tally.trouble)
+        outcome = Outcome(tally.sent, tally.refused, tally.trouble, tally.after)
         verdict = judge_attempt(left, outcome, delivery.tries + 1, age, delivery.has_fallback, self._pace, self._rng)
         if isinstance(verdict, Again):
             again = moment + timedelta(seconds=verdict.pause)

@@ -90,7 +90,35 @@ class FolderDestination:
         return now
 
 
-Destination = DicomDestination | FolderDestination
+@dataclass(frozen=True)
+class StowDestination:
+    """A DICOMweb service that takes instances by STOW-RS (PS3.18 10.5).
+
+    ``url`` is its root, to which ``/studies`` is added. It is told who we are by a bearer token, or by user and
+    password, or not at all.
+    """
+
+    url: str
+    name: str = ""
+    bearer: Secret | None = None
+    user: str = ""
+    password: Secret | None = None
+    tls: Tls | None = None
+
+    def __str__(self) -> str:
+        """Its name and URL."""
+        return _named(self.name, self.url)
+
+    def for_job(self, _caller: str, _called: str, _sender: str) -> "StowDestination":
+        """Itself: it has no placeholders for a job's titles."""
+        return self
+
+    def as_now(self, now: "Destination") -> "Destination":
+        """What its name means now."""
+        return now
+
+
+Destination = DicomDestination | StowDestination | FolderDestination
 
 
 def _named(name: str, place: str) -> str:
@@ -109,12 +137,14 @@ class Delivered:
 class Retry:
     """It may work at another time: network trouble, an association reject, out of resources.
 
-    ``answered`` says that somebody was there, though with a no: the destination is not unreachable.
+    ``answered`` says that somebody was there, though with a no: the destination is not unreachable. ``after`` are the
+    seconds that it asked to wait, if it did.
     """
 
     reason: str
     status: int | None = None
     answered: bool = False
+    after: float | None = None
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt brought: how many instances it sent, how many it saw refused, and the trouble it ended with."""
+    """What one attempt brought: how many instances it sent, how many it saw refused, and the trouble it ended with.
+
+    ``after`` are the seconds that the destination asked to wait.
+    """
 
     sent: int = 0
     refused: int = 0
     trouble: str = ""
+    after: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def judge_attempt(
 ) -> Verdict:
     """What becomes of a delivery after an attempt; ``tries`` counts this attempt, ``age`` is that of its budget.
 
-    A refusal for good that is new is asked again soon, whatever the budget. Without a fallback, an attempt that got
+    A refusal for good that is new is asked again soon, whatever the budget. A wish to wait is granted up to the longest
+    pause, unless somebody waits for a fallback. Without a fallback, an attempt that got
     something through begins the pauses anew: a peer that aborts now and then must not make a large study take days.
     """
     reason = _reason(left, outcome)
@@ -114,7 +119,9 @@ def judge_attempt(
     pause = pace.next_pause(tries, age, has_fallback, rng)
     if pause is None:
         return Failed(f"given up after {_tries(tries) if has_fallback else _days(age)}: {reason}")
-    return Again(min(pause, pace.confirm) if outcome.refused else pause, tries, reason)
+    pause = min(pause, pace.confirm) if outcome.refused else pause
+    wish = 0.0 if has_fallback else min(outcome.after, pace.longest)
+    return Again(max(pause, wish), tries, reason)
 
 
 def _reason(left: Progress, outcome: Outcome) -> str:

@@ -13,7 +13,8 @@ from magickbox.config import Settings
 from magickbox.control import ControlServer
 from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.deliver import Deliver
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry, StowDestination
+from magickbox.dicomweb.store import StowSender
 from magickbox.disk import Disk
 from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
@@ -260,7 +261,11 @@ def build(settings: Settings, places: Places, environment: Mapping[str, str], tu
 
 def senders(own_calls: OwnCalls) -> Mapping[type, Sender]:
     """A sender for each kind of destination."""
-    return {DicomDestination: StoreSender(own_calls), FolderDestination: FolderSender()}
+    return {
+        DicomDestination: StoreSender(own_calls),
+        StowDestination: StowSender(),
+        FolderDestination: FolderSender(),
+    }
 
 
 def probe(destination: Destination) -> Retry | None:

@@ -22,6 +22,7 @@ from magickbox.destination import (
     Result,
     Retry,
     Secret,
+    StowDestination,
     Tls,
 )
 from magickbox.errors import ForbiddenMove, LedgerError, NotFound
@@ -175,6 +176,8 @@ def test_a_held_job_is_settled_after_its_release(ledger: Ledger) -> None:
 EVERY_KIND = (
     DicomDestination("10.0.0.5", 104, "BOX", "PACS", "pacs"),
     DicomDestination("10.0.0.5", 2762, "BOX", "PACS", "", Tls("/ca", "/c", "/k", Secret("env:KEY"), "pacs", False)),
+    StowDestination("https://x/dicom-web", "web", Secret("env:TOKEN"), tls=Tls("/ca")),
+    StowDestination("https://x/dicom-web", "web", None, "box", Secret("file:/run/pw")),
     FolderDestination("/mnt/f\u00fcr", DEFAULT_PATTERN, "research"),
 )
 

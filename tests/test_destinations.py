@@ -7,6 +7,7 @@ from typing import Any
 
 import peers
 import pytest
+import webpeers
 from boxprocess import all_jobs, is_quiet, running, send, set_up, station, until
 from studies import study
 from test_box import cli
@@ -71,6 +72,35 @@ def test_results_go_to_a_folder_by_its_name(tmp_path: Path) -> None:
     assert cli("destinations", "echo", "research", "--data", root) == "research answers\n"
     share.rename(tmp_path / "elsewhere")
     assert "No such file or directory" in cli("destinations", "echo", "research", "--data", root, code=1)
+
+
+def test_results_go_to_a_dicomweb_service_and_its_token_is_kept_nowhere(tmp_path: Path) -> None:
+    root, token = tmp_path / "data", tmp_path / "token"
+    token.write_text("S3cret-Token-7f3a\n")
+    items, heads = study(tmp_path / "one", 3), []
+
+    def script(talk: peers.Talk) -> None:
+        while True:
+            request = webpeers.read_request(talk)
+            heads.append(request.headers["authorization"])
+            if len(heads) == 1:
+                webpeers.reply(talk, 503, Retry_After="0")
+                continue
+            webpeers.reply(talk, 200, webpeers.response(webpeers.uid_in(request, tmp_path)))
+
+    with peers.ScriptedPeer([script]) as peer:
+        url = f"http://127.0.0.1:{peer.port}/dicom-web"
+        with_rules(root, "cloud", cloud={"kind": "stow", "URL": url, "bearer": f"file:{token}"})
+        with running(root) as box:
+            sent(box.port, items)
+            done(root)
+    assert heads == ["Bearer S3cret-Token-7f3a"] * 4
+    (job,) = all_jobs(root)
+    told = cli("explain", job.id, "--data", root) + cli("deliveries", "list", "--json", "--data", root)
+    assert f"cloud ({url})" in told
+    assert "HTTP 503" in (root / "logs" / "routing.log").read_text()
+    kept = b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
+    assert b"S3cret-Token" not in kept + told.encode()
 
 
 def test_what_waits_for_a_destination_that_moved_goes_where_its_name_points_now(tmp_path: Path) -> None:

@@ -52,6 +52,19 @@ def test_a_scaled_pace_scales_every_time(factor: float, tries: int, rng: random.
     assert Pace().scaled(factor).next_pause(tries, 0, False, rng) == pytest.approx((plain or 0) * factor)
 
 
+@given(SEEDS, st.floats(0, 1e6))
+def test_a_wish_to_wait_is_granted_up_to_the_longest_pause_where_nothing_else_waits(
+    rng: random.Random, after: float
+) -> None:
+    outcome = Outcome(trouble="HTTP 503", after=after)
+    patient = judge_attempt(Progress(pending=1), outcome, 1, 0, False, Pace(), rng)
+    hasty = judge_attempt(Progress(pending=1), outcome, 1, 0, True, Pace(), rng)
+    assert isinstance(patient, Again)
+    assert isinstance(hasty, Again)
+    assert max(3.75, min(after, 900)) <= patient.pause <= max(5, min(after, 900))
+    assert hasty.pause == 5
+
+
 P, O = Progress, Outcome  # noqa: E741  the table is easier to read
 
 

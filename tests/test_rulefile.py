@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from magickbox.destination import DicomDestination, FolderDestination, Secret, Tls
+from magickbox.destination import DicomDestination, FolderDestination, Secret, StowDestination, Tls
 from magickbox.pathpattern import DEFAULT_PATTERN
 from magickbox.positionedjson import NotJson, read
 from magickbox.routing import Rule, Rules
@@ -228,7 +228,9 @@ DESTINATIONS: dict[str, Any] = {
     "safe pacs": {**ENDPOINT, "kind": "dicom", "tls": {"ca": "/ca.pem", "certificate": "/c.pem", "key": "/k.pem",
                   "key_password": "env:KEY", "server_name": "pacs.example.org", "check_name": 0}},
     "research": {"kind": "folder", "path": "/mnt/research"},
+    "web": {"kind": "stow", "URL": "https://web.example.org/dicom-web/", "user": "box", "password": "file:/run/pw"},
 }  # fmt: skip
+STOW = {"kind": "stow", "URL": "https://web.example.org"}
 
 
 def with_destinations(to: object = "pacs", **destinations: Any) -> str:
@@ -246,6 +248,7 @@ def test_destinations_by_name() -> None:
         "pacs": DicomDestination("10.0.0.5", 403, "$caller", "PACS", "pacs"),
         "safe pacs": safe,
         "research": FolderDestination("/mnt/research", DEFAULT_PATTERN, "research"),
+        "web": StowDestination("https://web.example.org/dicom-web", "web", None, "box", Secret("file:/run/pw")),
         "back": DicomDestination("$sender", 403, "$called", "PACS", "back"),
     }
     assert rules.rules[0].endpoints[0].destination == safe
@@ -266,7 +269,7 @@ def test_an_entry_by_name_may_be_a_gate_and_select() -> None:
         (with_destinations("pasc"), "line 8, column 13, routing[0].send[0].success.to: no destination"),
         (with_destinations("pasc"), "did you mean 'pacs'?"),
         (with_destinations("PACS"), "did you mean 'pacs'?"),
-        (with_destinations("zzzzz"), "no destination is called 'zzzzz'; there are pacs, research, safe pacs"),
+        (with_destinations("zzzzz"), "no destination is called 'zzzzz'; there are pacs, research, safe pacs, web"),
         (text_of(rule(send=[{"success": {"to": "pacs"}}])), "called 'pacs'; the file has no 'destinations'"),
         (with_destinations(7), "routing[0].send[0].success.to: expected the name of one of the 'dest"),
         (text_of(rule(send=[{"success": {"to": "x", "IP": "10.0.0.5"}}])), "IP: unknown key; known are to, break"),
@@ -279,6 +282,16 @@ def test_an_entry_by_name_may_be_a_gate_and_select() -> None:
         (with_destinations(x={**ENDPOINT, "tls": {"ca": "ca.pem"}}), "destinations.x.tls.ca: expected the path"),
         (with_destinations(x={**ENDPOINT, "tls": {"key": "/k"}}), "destinations.x.tls: 'key' needs 'certificate'"),
         (with_destinations(x={**ENDPOINT, "tls": {"check_name": "F"}}), "tls.check_name: only with a 'ca' of your own"),
+        (with_destinations(x={"kind": "stow"}), "destinations.x: 'URL' is missing"),
+        (with_destinations(x={**STOW, "URL": "ftp://x"}), "begins with https:// or http:// and a host"),
+        (with_destinations(x={**STOW, "URL": "https://x/?a=b"}), "no ? and no #"),
+        (with_destinations(x={**STOW, "URL": "https://x:99999/"}), "expected the root of the service"),
+        (with_destinations(x={**STOW, "URL": "https://x/a b\r\nX: y"}), "write them as %xx"),
+        (with_destinations(x={**STOW, "user": "box"}), "'user' needs 'password' beside it"),
+        (with_destinations(x={**STOW, "password": "env:X"}), "'password' needs 'user' beside it"),
+        (with_destinations(x={**STOW, "user": "a:b", "password": "env:X"}), "expected a user's name, without a colon"),
+        (with_destinations(x={**STOW, "bearer": "env:X", "user": "a", "password": "env:X"}), "not both"),
+        (with_destinations(x={"kind": "stow", "URL": "http://x", "tls": {}}), "which knows no TLS"),
         (with_destinations(x={"kind": "folder"}), "destinations.x: 'path' is missing"),
         (with_destinations(x={"kind": "folder", "path": "share"}), "a path begins with /"),
         (with_destinations(x={"kind": "folder", "path": "/s", "pattern": "{PatientId}"}), "did you mean PatientID?"),
@@ -296,6 +309,12 @@ def test_a_secret_that_stands_in_the_file_is_refused_and_not_repeated(secret: ob
     problems = refused(with_destinations(x={**ENDPOINT, "tls": tls}))
     assert any("tls.key_password: expected where the password is: env:NAME or file:/path" in each for each in problems)
     assert str(secret) not in "".join(problems).replace("env:NAME", "")
+
+
+def test_a_secret_in_a_url_or_in_place_of_a_token_is_not_repeated() -> None:
+    for wrong in ({"URL": "https://box:hunter2@x"}, {"bearer": "hunter2"}, {"user": "b", "password": "hunter2"}):
+        problems = refused(with_destinations(x={**STOW, **wrong}))
+        assert "hunter2" not in "".join(problems)
 
 
 def test_a_key_that_is_no_pattern() -> None:

@@ -1,13 +1,15 @@
-"""What every sender keeps to: DICOM to DCMTK's storescp, plain and over TLS, folders, and the fake that stands in."""
+"""What every sender keeps to: C-STORE to DCMTK's storescp (also with TLS), STOW-RS, folders, the fake."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import peers
 import pytest
+import webpeers
 from certificates import authority
 
 from magickbox.destination import (
@@ -17,8 +19,12 @@ from magickbox.destination import (
     FolderDestination,
     Rejected,
     Retry,
+    Secret,
+    StowDestination,
     Tls,
 )
+from magickbox.dicomweb.connection import Limits
+from magickbox.dicomweb.store import StowSender
 from magickbox.folders.store import FolderSender
 from magickbox.owncalls import OwnCalls
 from magickbox.pathpattern import DEFAULT_PATTERN
@@ -70,10 +76,34 @@ def folder(folder: Path) -> Iterator[Bench]:
     yield Bench(FolderSender(), there, nowhere, "No such file or directory")
 
 
+@contextmanager
+def stow(folder: Path) -> Iterator[Bench]:
+    nowhere = StowDestination(f"http://127.0.0.1:{peers.free_port()}", "nowhere")
+    with peers.ScriptedPeer([webpeers.take_all(folder)]) as peer:
+        yield Bench(StowSender(Limits(2.0, 2.0, 2.0)), webpeers.at(peer), nowhere)
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Bench]:
+    (folder / "password").write_text("s3cret")
+    who: dict[str, Any] = {"user": "box", "password": Secret(f"file:{folder}/password")}
+    nowhere = StowDestination(f"http://127.0.0.1:{peers.free_port()}", "nowhere", **who)
+    with webpeers.orthanc(folder / "orthanc") as server:
+        yield Bench(StowSender(Limits()), StowDestination(server.url, "orthanc", **who), nowhere)
+
+
 PEER = pytest.mark.peer
+KINDS = [
+    fake,
+    pytest.param(storescp, marks=PEER),
+    pytest.param(storescp_tls, marks=PEER),
+    stow,
+    pytest.param(orthanc, marks=PEER),
+    folder,
+]
 
 
-@pytest.fixture(params=[fake, pytest.param(storescp, marks=PEER), pytest.param(storescp_tls, marks=PEER), folder])
+@pytest.fixture(params=KINDS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with request.param(tmp_path) as made:
         yield made
@@ -140,6 +170,13 @@ def test_a_file_that_is_no_dicom_harms_nobody(bench: Bench, items: list[Item], t
 
 def test_a_good_destination_has_no_problems(bench: Bench) -> None:
     assert bench.sender.problems(bench.there) == []
+
+
+def test_a_destination_that_is_there_can_be_asked_and_one_that_is_not_says_why(bench: Bench) -> None:
+    assert bench.sender.probe(bench.there) is None
+    said = bench.sender.probe(bench.nowhere)
+    assert said is not None
+    assert bench.why in said.reason
 
 
 def test_no_items_no_groups(bench: Bench) -> None:

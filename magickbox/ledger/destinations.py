@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, Tls
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, StowDestination, Tls
 
-_KINDS: dict[str, type[Destination]] = {"dicom": DicomDestination, "folder": FolderDestination}
+_KINDS: dict[str, type[Destination]] = {"dicom": DicomDestination, "stow": StowDestination, "folder": FolderDestination}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -26,6 +26,9 @@ def from_row(text: str, host: str, port: int, calling_ae: str, called_ae: str) -
     kind = _KINDS[told.pop("kind")]
     if told.get("tls") is not None:
         told["tls"] = _tls(told["tls"])
+    for key in ("bearer", "password"):
+        if told.get(key) is not None:
+            told[key] = Secret(told[key]["source"])
     return kind(**told)
 
 

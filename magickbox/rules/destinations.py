@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, Tls
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, StowDestination, Tls
 from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
 from magickbox.positionedjson import Path
 from magickbox.secret import source_problem
@@ -25,6 +26,10 @@ class Translator:
         """One destination, with its name if it has one."""
         if value.get("kind") == "folder":
             return FolderDestination(value["path"], value.get("pattern", DEFAULT_PATTERN), name)
+        if value.get("kind") == "stow":
+            tls = _tls(value["tls"]) if "tls" in value else None
+            bearer, password = (Secret(value[key]) if key in value else None for key in ("bearer", "password"))
+            return StowDestination(value["URL"].rstrip("/"), name, bearer, value.get("user", ""), password, tls)
         host = self.me if value["IP"] == ME else value["IP"]
         port = self.me_port if value["PORT"] == MY_PORT else value["PORT"]
         calling_ae, called_ae = value["AETitleSender"].strip(), value["AETitleTo"].strip()
@@ -49,10 +54,21 @@ def problems(document: object) -> Iterator[tuple[Path, str]]:
         if name not in named:
             yield path, _no_such(name, named)
     for name, value in named.items():
+        for key, said in _stow_problems(_object(value)):
+            yield ("destinations", name, key), said
         tls = _object(_object(value).get("tls"))
         if "ca" not in tls and _is_no(tls.get("check_name", 1)):
             where = ("destinations", name, "tls", "check_name")
             yield where, "only with a 'ca' of your own can the name be left aside"
+
+
+def _stow_problems(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if value.get("kind") != "stow":
+        return
+    if "bearer" in value and "password" in value:
+        yield "bearer", "either a 'bearer' token or 'user' and 'password', not both"
+    if "tls" in value and str(value.get("URL", "https:")).startswith("http:"):
+        yield "tls", "the URL begins with http:, which knows no TLS"
 
 
 def _references(document: object) -> Iterator[tuple[Path, str]]:
@@ -100,8 +116,27 @@ def _secret(value: object) -> bool:
     return True
 
 
+def _service_url(value: object) -> bool:
+    """Raises ValueError; what it says never has the URL in it, where somebody may have put a password."""
+    if not isinstance(value, str):
+        return True
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a URL begins with https:// or http:// and a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL has no user and no password in it; there are keys for them")
+    if parts.query or parts.fragment or "?" in value or "#" in value:
+        raise ValueError("the root of the service has no ? and no #")
+    if not value.isascii() or not value.isprintable() or any(c in ' "<>\\^`{|}' for c in value):
+        raise ValueError("other characters than a URL has: write them as %xx")
+    if parts.port == 0:  # which raises ValueError if it is no number
+        raise ValueError("a port is from 1 to 65535")
+    return True
+
+
 FORMATS: Mapping[str, Callable[[object], bool]] = {
     "absolute-path": _absolute_path,
     "folder-pattern": _folder_pattern,
     "secret": _secret,
+    "service-url": _service_url,
 }

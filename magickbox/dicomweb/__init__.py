@@ -1,0 +1,1 @@
+"""The box as a DICOMweb client: instances to servers by STOW-RS."""
