@@ -16,6 +16,7 @@ from magickbox.association import title_problem
 from magickbox.clock import seconds
 from magickbox.disk import Mark, read_mark
 from magickbox.errors import ConfigError
+from magickbox.hooksetting import masked, read_command, read_webhook
 from magickbox.processor import Group, Late
 
 FOR_EVER = math.inf
@@ -62,15 +63,23 @@ class Settings:
     max_file_size: Mark = field(default_factory=lambda: Mark(amount=100 << 30))
     keep_done: float = 7 * 86400.0
     keep_unrouted: float = FOR_EVER
+    alarm_webhook: str | None = field(default=None, repr=False)
+    alarm_command: tuple[str, ...] | None = None
+    alarm_after: float = 900.0
+    alarm_pause: float = 4 * 3600.0
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key: how its value is read (raises ValueError or ConfigError), its default in words, and what it is for."""
+    """One key: how its value is read (raises ValueError or ConfigError), its default in words, and what it is for.
+
+    ``shown`` is how a value that was given may be told: one that may be a secret is masked.
+    """
 
     read: Callable[[Value], object]
     default: str
     meaning: str
+    shown: Callable[[Value], object] = lambda value: value
 
 
 def _text(value: Value) -> str:
@@ -206,6 +215,10 @@ SETTINGS: dict[str, Setting] = {
     "max_file_size": Setting(_size, "100G", "the largest file that a processor may write, likewise; 0: any"),
     "keep_done": Setting(_duration, "7 days", "how long jobs stay whose deliveries all arrived"),
     "keep_unrouted": Setting(_duration, "for ever", "how long jobs stay that were to go nowhere"),
+    "alarm_webhook": Setting(read_webhook, "unset", "an http or https URL that is told of trouble", masked),
+    "alarm_command": Setting(read_command, "unset", "a program, with arguments, that is told of trouble"),
+    "alarm_after": Setting(_limited, "15 min", "how long nothing gets through to a destination before that is told"),
+    "alarm_pause": Setting(_limited, "4 h", "how long before trouble that goes on is told again"),
 }
 
 
@@ -283,5 +296,5 @@ def _read(values: Mapping[str, tuple[Value, str]], problems: list[str]) -> dict[
         try:
             read[name] = SETTINGS[name].read(value)
         except (ValueError, ConfigError) as exc:
-            problems.append(f"{source}: {name} = {value!r}: {exc}")
+            problems.append(f"{source}: {name} = {SETTINGS[name].shown(value)!r}: {exc}")
     return read

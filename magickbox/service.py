@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magickbox.access import Access
+from magickbox.alarms import Alarms, AlarmTimes
 from magickbox.births.birth import Birth
 from magickbox.births.newjob import Policy
 from magickbox.config import Settings
@@ -22,6 +23,7 @@ from magickbox.engines.protection import Protection, of_settings
 from magickbox.errors import ConfigError
 from magickbox.folders.store import FolderSender
 from magickbox.gathering import Waits
+from magickbox.hooks.configured import hooks_of
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.ledger import Ledger
@@ -118,6 +120,9 @@ class Box:
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
         )
+        hooks = hooks_of(settings.alarm_webhook, settings.alarm_command, environment)
+        times = AlarmTimes(settings.alarm_after, settings.alarm_pause)
+        self._alarms = Alarms(settings.ae_title, self.ledger, hooks, self.disk.has_room, times, routing_note)
         chores: tuple[Chore, ...] = (
             Chore("ballast", 10.0, self.disk.take_ballast),
             Chore("removals", 60.0, self._removal.carry_on_all),
@@ -128,17 +133,9 @@ class Box:
             chores += (Chore("tls-files", 2.0, self._tls.context), Chore("tls-expiry", 86400.0, self._tls.tell_expiry))
         self._housekeeping = Housekeeping(chores, process_note)
         self._recovery = Recovery(
-            data,
-            self.ledger,
-            self._birth,
-            self._removal,
-            self._engine,
-            runner,
-            self.receive.recover,
-            receive_note,
-            process_note,
-            self.disk.drop_ballast,
-        )
+            data, self.ledger, self._birth, self._removal, self._engine, runner, self.receive.recover, receive_note,
+            process_note, self.disk.drop_ballast,
+        )  # fmt: skip
 
     def _port(self, tuning: Tuning) -> Port:
         settings, data = self.settings, self.places.data
@@ -223,6 +220,7 @@ class Box:
         self.process.start()
         self.receive.start()
         self._housekeeping.start()
+        self._alarms.start()
         self._control.start()
         try:
             self.receiver.start()
@@ -241,6 +239,7 @@ class Box:
         self.route.stop()
         self.deliver.stop(self.settings.stop_grace)
         self._housekeeping.stop()
+        self._alarms.stop()
         self.rules.stop()
         self.dropins.stop()
         self.close()

@@ -74,7 +74,7 @@ def serve(options: dict[str, object]) -> None:
     """Run a box until SIGTERM; its port is the first line that it prints."""
     root = Path(str(options["root"]))
     settings = load(None, {}, {**QUICK_SETTINGS, **options.get("settings", {})}).settings  # type: ignore[dict-item]
-    pace = Pace(short=(0.1, 0.2), first=0.1, longest=0.5, confirm=0.1, full=0.1)
+    pace = Pace(short=(0.1, 0.2), first=0.1, longest=0.5, confirm=0.1, full=0.1, probe=0.1, longest_probe=0.5)
     tuning = Tuning(pace=pace, reached=KillAt(options.get("step"), int(str(options.get("nth", 1)))))  # type: ignore[arg-type]
     box = build(settings, Places(DataFolder(root), root / "routing.json", root / "processors"), os.environ, tuning)
     stop = threading.Event()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magickbox.cli import places
 from magickbox.cli.output import print_json
-from magickbox.config import Loaded, Settings, stray_variables
+from magickbox.config import SETTINGS, Loaded, Settings, stray_variables
 from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
@@ -37,7 +37,10 @@ def run(args: argparse.Namespace) -> int:
     where, settings = places.places(args), loaded.settings
     shield = protection_of(settings, where)
     warnings = [f"sandbox: {shield.warning}"] if shield.warning else []
-    good = [f"settings: {name} = {value} from {loaded.sources[name]}" for name, value in loaded.values.items()]
+    good = [
+        f"settings: {name} = {SETTINGS[name].shown(value)} from {loaded.sources[name]}"
+        for name, value in loaded.values.items()
+    ]
     if shield.refusal:
         problems.append(f"sandbox: {shield.refusal}")
     elif not warnings:

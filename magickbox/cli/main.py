@@ -6,11 +6,24 @@ import sys
 from collections.abc import Sequence
 
 from magickbox import __version__
-from magickbox.cli import bench, check, deliveries, demo, destinations, explain, jobs, peers, processors, serve, verify
+from magickbox.cli import (
+    alarms,
+    bench,
+    check,
+    deliveries,
+    demo,
+    destinations,
+    explain,
+    jobs,
+    peers,
+    processors,
+    serve,
+    verify,
+)
 from magickbox.cli.output import complain, never_fail_to_print
 from magickbox.errors import MagickboxError
 
-_COMMANDS = (serve, demo, check, jobs, explain, deliveries, destinations, processors, peers, verify, bench)
+_COMMANDS = (serve, demo, check, jobs, explain, deliveries, destinations, alarms, processors, peers, verify, bench)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -140,6 +140,17 @@ def oldest(tx: Transaction, lane: Lane, *, with_fallback: bool | None = None) ->
     return found[0] if found else None
 
 
+def troubled(tx: Transaction, until: datetime) -> list[Lane]:
+    """The destinations to which nothing got through since before then."""
+    rows = tx.execute("SELECT name FROM queues WHERE troubled <= ? ORDER BY name", (to_text(until),))
+    return [str(row[0]) for row in rows]
+
+
+def waiting(tx: Transaction, lane: Lane) -> int:
+    """How many deliveries are open for a destination."""
+    return int(tx.execute(f"SELECT count(*) {RUNNABLE} {_OF_LANE}", (lane,)).fetchone()[0])
+
+
 def overview(tx: Transaction) -> list[QueueLine]:
     """Every destination that anything was ever to go to, by name."""
     rows = tx.execute(
