@@ -8,7 +8,7 @@ from magickbox.bench.figures import Row
 from magickbox.bench.report import Report, cell_words
 
 _COLOURS = ("#c1272d", "#333333", "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#8c564b")
-_LEFT, _WIDTH, _LINE, _TOP = 250, 620, 24, 64
+_LEFT, _WIDTH, _LINE, _TOP = 250, 620, 34, 64
 
 
 def svg(report: Report) -> str:
@@ -29,7 +29,8 @@ def svg(report: Report) -> str:
         name, associations, pdu, fsync = cell_words(cell)
         words = f"{name}, {associations} assoc., {pdu}, fsync {fsync}"
         parts.append(f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end" fill="#222222">{escape(words)}</text>')
-        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{y}" y2="{y}" stroke="#eeeeee"/>')
+        edge = _TOP + _LINE * (number + 1)
+        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{edge}" y2="{edge}" stroke="#e4e4e4"/>')
         parts += [_dot(row, report, y, low, high) for row in rows if row.cell == cell]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -72,14 +73,15 @@ def _scale(low: float, high: float, height: int) -> list[str]:
     return parts
 
 
-def _dot(row: Row, report: Report, y: int, low: float, high: float) -> str:
+def _dot(row: Row, report: Report, y: float, low: float, high: float) -> str:
     """A dot at the median, with a line from the slowest to the fastest round."""
     assert row.figures is not None
     names, rate = report.present, row.figures.rate
     colour = _colour(row.receiver, names)
+    y = round(y + (names.index(row.receiver) - (len(names) - 1) / 2) * (_LINE - 8) / len(names), 1)
     said = escape(f"{row.receiver}: {rate:.0f}/s ({row.slowest:.0f} to {row.fastest:.0f})")
     slow, fast = (_x(each, low, high) for each in (row.slowest, row.fastest))
     return (
         f'<g><title>{said}</title><line x1="{slow:.1f}" x2="{fast:.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
-        f'stroke-width="2"/><circle cx="{_x(rate, low, high):.1f}" cy="{y}" r="5" fill="{colour}"/></g>'
+        f'stroke-width="2"/><circle cx="{_x(rate, low, high):.1f}" cy="{y}" r="4" fill="{colour}"/></g>'
     )

@@ -67,7 +67,12 @@ def row_words(row: Row) -> tuple[str, ...]:
     if row.figures is None:
         return (*start, f"failed: {row.trouble}", "", "", "", "", "")
     each = row.figures
-    numbers = (f"{each.rate:.0f}", f"{each.megabytes:.0f}", f"{each.median:.2f}", f"{each.percentile_99:.2f}")
+    numbers = (
+        f"{each.rate:.{1 if each.rate < 10 else 0}f}",
+        f"{each.megabytes:.0f}",
+        f"{each.median:.2f}",
+        f"{each.percentile_99:.2f}",
+    )
     return (*start, *numbers, f"{each.cpu:.2f}", f"{each.memory / MEGABYTE:.0f}")
 
 
@@ -124,7 +129,7 @@ def markdown(report: Report, picture: str | None) -> str:
         lines += [f"![Instances per second, each receiver in each row]({picture})", ""] if picture else []
         for box in report.boxes:
             lines += [
-                f"How many times as fast as the others is `{box}` (median of {report.rounds} rounds' ratios):",
+                f"How many times as fast as the others `{box}` is (median of {report.rounds} rounds):",
                 "",
             ]
             lines += [*_table(ratio_head(report, box), ratio_rows(report, box), 4), ""]
