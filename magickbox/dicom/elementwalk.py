@@ -14,9 +14,9 @@ IN_ITEM = 4  # added to the coding on the stack: an element is next, not an item
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
-_SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_KNOWN = _SHORT | _LONG
+SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_KNOWN = SHORT | LONG
 
 _explicit = struct.Struct("<HH2sH").unpack_from
 _implicit = struct.Struct("<HHL").unpack_from
@@ -36,10 +36,10 @@ def element_at(buffer: bytes, position: int, coding: int) -> tuple[int, bytes, i
     else:
         group, element, vr, length = _big(buffer, position)
     tag = group << 16 | element
-    if vr in _SHORT:
+    if vr in SHORT:
         return tag, vr, length, position + 8
     long = _big_long if coding == BIG_ENDIAN else _long
-    if vr in _LONG:
+    if vr in LONG:
         return tag, vr, long(buffer, position + 8)[0], position + 12
     if group == 0xFFFE:
         return tag, b"", long(buffer, position + 4)[0], position + 8
@@ -60,7 +60,7 @@ def pass_plain(reader: ForwardReader, wanted: frozenset[int], last: int) -> None
     while position <= end:
         group, element, vr, length = _explicit(buffer, position)
         tag = group << 16 | element
-        if vr not in _SHORT or tag in wanted or tag > last or position + 8 + length > end:
+        if vr not in SHORT or tag in wanted or tag > last or position + 8 + length > end:
             break
         position += 8 + length
         passed += 1

@@ -1,0 +1,1 @@
+"""Instances in other transfer syntaxes: worker processes, and what they do."""
