@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from magickbox import clock
 from magickbox.courier import Courier, Stopping
 from magickbox.delivery import Delivery
 from magickbox.destinationqueue import DestinationQueue, Means
+from magickbox.errors import DiskFull
 from magickbox.ledger import Ledger, endings, queues
 from magickbox.logs import Note, silent
 from magickbox.pace import Pace
 from magickbox.queueing import DestinationPolicy, Lane
+from magickbox.receipts import Receipts
 from magickbox.sender import Sender
 from magickbox.steps import Reached, unwatched
 
@@ -55,6 +58,7 @@ class Deliver:
         self._dispatcher = threading.Thread(target=self._dispatch, name="deliver", daemon=True)
         rng = rng or random.Random()  # noqa: S311  jitter is no secret
         courier = Courier(ledger, sender, folder_of, self._pace, note, reached, now, rng, self._stopping)
+        self._receipts = Receipts(ledger, folder_of, note)
         self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self.wake)
 
     def recover(self) -> None:
@@ -131,7 +135,10 @@ class Deliver:
                 self._woken.set()
 
     def _look(self) -> None:
-        """End the jobs that have nothing left, see that each destination has a queue, and wake them all."""
+        """End the jobs that have nothing left, see that each destination has a queue, and wake them all.
+
+        Receipts are written last: they are looked at again at the next wake.
+        """
         self._means.courier.commit(endings.settle_all)
         with self._ledger.reading() as tx:
             wanted = queues.lanes(tx)
@@ -140,3 +147,5 @@ class Deliver:
                 self._queues[lane] = DestinationQueue(lane, partial(self._policy_of, lane), self._means)
         for queue in self._queues.values():
             queue.wake()
+        with suppress(DiskFull):
+            self._receipts.write_all()

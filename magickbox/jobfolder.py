@@ -148,6 +148,12 @@ class JobFolder:
         """Write proc.json, durable."""
         write_atomic(self.proc, json.dumps(entries, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
+    def write_delivery(self, receipt: dict[str, Any]) -> bytes:
+        """Write delivery.json, durable, and return what was written."""
+        text = json.dumps(receipt, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        write_atomic(self.path / "delivery.json", text)
+        return text
+
     def write_info(self, info: "Info") -> None:
         """Write info.json, durable; once, by the box."""
         write_atomic(self.info, json.dumps(info.as_json(), indent=1, ensure_ascii=False).encode() + b"\n")

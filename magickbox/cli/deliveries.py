@@ -2,12 +2,16 @@
 
 import argparse
 from dataclasses import replace
+from datetime import timedelta
 
 from magickbox.cli import places
 from magickbox.cli.doing import do
-from magickbox.cli.output import moment, print_json, print_table
+from magickbox.cli.output import complain, moment, print_json, print_table
+from magickbox.clock import now, seconds
 from magickbox.delivery import Delivery, DeliveryState
-from magickbox.ledger import Transaction, deliveries, jobs
+from magickbox.errors import ForbiddenMove, NotFound
+from magickbox.ledger import Transaction, deliveries, jobs, queues
+from magickbox.queueing import lane_of
 
 VERBS = {"retry": "try it again, with a new budget; at once if it is open", "cancel": "take it back"}
 
@@ -24,15 +28,59 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     listing.set_defaults(run=run_list)
     for verb, meaning in VERBS.items():
         action = actions.add_parser(verb, help=meaning, description=meaning)
-        action.add_argument("delivery", metavar="ID")
+        action.add_argument("delivery", metavar="ID", nargs="*" if verb == "retry" else None)
+        if verb == "retry":
+            _add_dead(action)
         places.add_data(action)
         action.set_defaults(run=run_verb, verb=verb)
 
 
+def _add_dead(action: argparse.ArgumentParser) -> None:
+    """The options by which all that is dead is tried again, or some of it."""
+    action.add_argument(
+        "--dead", action="store_true", help="all that is DEAD, as far as the options below do not limit"
+    )
+    action.add_argument("--to", metavar="NAME", help="only to this destination, as 'destinations list' names it")
+    action.add_argument("--job", metavar="JOB", help="only of this job")
+    action.add_argument("--died-within", metavar="TIME", type=_time, help="only what died since then, such as '2 days'")
+
+
+def _time(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
 def run_verb(args: argparse.Namespace) -> int:
-    """Do one thing to one delivery."""
-    print(do(places.data_folder(args), args.verb, args.delivery))
-    return 0
+    """Do one thing to one delivery, or try again all that is dead; one that cannot be tried stops no other."""
+    if args.verb == "retry" and bool(args.delivery) == args.dead:
+        raise NotFound("name the deliveries to try again, or --dead for all that are DEAD")
+    numbers = [args.delivery] if isinstance(args.delivery, str) else args.delivery or _dead(args)
+    code = 0
+    for number in numbers:
+        try:
+            print(do(places.data_folder(args), args.verb, number))
+        except (NotFound, ForbiddenMove) as exc:
+            code = complain(exc)
+    if not numbers:
+        print("no deliveries are DEAD")
+    return code
+
+
+def _dead(args: argparse.Namespace) -> list[str]:
+    """The ids of what is dead and is asked for."""
+    since = now() - timedelta(seconds=args.died_within) if args.died_within is not None else None
+    ledger = places.ledger_to_read(args)
+    with ledger.reading() as tx:
+        lane = queues.find(tx, args.to).name if args.to else None
+        found = deliveries.listing(tx, args.job, (DeliveryState.DEAD,))
+    return [
+        str(each.id)
+        for each in found
+        if (lane is None or lane_of(each.destination) == lane)
+        and (since is None or (each.ended is not None and each.ended >= since))
+    ]
 
 
 def run_list(args: argparse.Namespace) -> int:

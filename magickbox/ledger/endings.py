@@ -7,7 +7,7 @@ from magickbox.clock import now, to_text
 from magickbox.delivery import UNDECIDED, Delivery, DeliveryState, ItemState
 from magickbox.errors import ForbiddenMove
 from magickbox.job import JobState, Move
-from magickbox.ledger import deliveries, jobs, queues
+from magickbox.ledger import deliveries, jobs, queues, receipts
 from magickbox.ledger.store import Transaction
 from magickbox.queueing import lane_of
 
@@ -81,6 +81,7 @@ def settle(tx: Transaction, job: str) -> None:
     every = deliveries.listing(tx, job)
     if any(delivery.state in UNDECIDED for delivery in every):
         return
+    receipts.ask(tx, job)
     arrived = sum(delivery.state is S.DELIVERED for delivery in every)
     dead = [delivery for delivery in every if delivery.state is S.DEAD]
     if dead:
