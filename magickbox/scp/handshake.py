@@ -43,7 +43,7 @@ class _BoxStops(Exception):
 
 
 def shake_hands(raw: sockets.socket, tls: ServerTls, stop: Stopping, seconds: float) -> TlsSocket | Failed:
-    """Carry the handshake through within ``seconds``; takes ``raw`` over, and closes it if it fails."""
+    """Carry the handshake through within ``seconds``. Takes ``raw`` over; its owner closes it if this fails."""
     deadline = time.monotonic() + seconds
     wrapped: TlsSocket | None = None
     try:
@@ -74,8 +74,11 @@ def says_tls(head: memoryview) -> bool:
 
 def _foreign(raw: sockets.socket, stop: Stopping, deadline: float) -> str | None:
     """What the peer speaks if that is not TLS; waits for its first byte."""
-    _await(raw, select.POLLIN, stop, deadline)
-    first = raw.recv(1, sockets.MSG_PEEK)
+    first: bytes | None = None
+    while first is None:
+        _await(raw, select.POLLIN, stop, deadline)
+        with suppress(BlockingIOError):
+            first = raw.recv(1, sockets.MSG_PEEK | sockets.MSG_DONTWAIT)
     if not first:
         return "the connection was closed before the TLS handshake"
     if first[0] == _DICOM:
@@ -125,7 +128,7 @@ def _failure(exc: OSError) -> Failed:
     if isinstance(exc, ssl.SSLCertVerificationError):
         said = _UNVERIFIED.get(exc.verify_code, f"is not accepted: {exc.verify_message}")
         return Failed(End.ABORTED, f"TLS: the peer's certificate {said}")
-    if isinstance(exc, ssl.SSLEOFError) or not isinstance(exc, ssl.SSLError):
+    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(exc, ssl.SSLError):
         return Failed(End.CLOSED, "the connection was closed in the middle of the TLS handshake")
     reason = exc.reason or "UNKNOWN"
     if "ALERT" in reason and "CERTIFICATE" in reason:
