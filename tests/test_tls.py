@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import peers
@@ -25,13 +26,16 @@ from peers import wait_for
 from pydicom.uid import UID
 
 from magickbox.association import End
+from magickbox.destination import Delivered, DicomDestination, Retry, Tls
 from magickbox.dicom.header import read_file_meta
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.intake import RecordingIntake
+from magickbox.owncalls import OwnCalls
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.command import c_echo_request, c_store_request
 from magickbox.scu.pdu import RELEASE_REQUEST, associate_request
+from magickbox.scu.store import StoreSender
 
 HASTY = Timeouts(request=0.3, message=0.3, idle=0.6)
 REQUEST = associate_request("BOX", "TEST", [IMAGES])
@@ -482,7 +486,24 @@ def _name_of_the_box(port: OpenPort, context: ssl.SSLContext) -> str:
     return str(dict(part[0] for part in subject)["commonName"])  # type: ignore[misc]
 
 
-# DCMTK, and a whole box
+# The box's own sender, DCMTK, and a whole box
+
+
+def test_the_boxs_own_sender(tmp_path: Path, ca: pki.Authority, box: pki.Pair) -> None:
+    own, item = ca.issue("BOX"), peers.item_of(peers.sample("CT_small.dcm"))
+    with open_port(tmp_path, tls=pki.files(box, ca.pem, "required")) as port:
+        there = DicomDestination("127.0.0.1", number(port), "BOX", "BOX")
+        trusted = Tls(str(ca.pem), str(own.pem), str(own.key), server_name="localhost")
+        session = StoreSender(OwnCalls(), peers.QUICK).connect(replace(there, tls=trusted), [item], "job")
+        assert not isinstance(session, Retry), session
+        with session:
+            assert session.send(item) == Delivered()
+        assert port.intake.requests[0].certificate == "BOX"
+        nameless = replace(trusted, certificate="", key="")
+        refused = StoreSender(OwnCalls(), peers.QUICK).connect(replace(there, tls=nameless), [item], "job")
+        assert isinstance(refused, Retry), refused
+        wait_for(lambda: port.troubles, "the line")
+        assert NONE in port.troubles[0]
 
 
 @pytest.fixture
