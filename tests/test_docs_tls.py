@@ -54,7 +54,7 @@ def test_the_commands_make_what_the_settings_take(tmp_path: Path) -> None:
 
 
 def test_every_line_of_the_table_is_one_of_the_box() -> None:
-    chapter = OPERATIONS.read_text(encoding="utf-8").partition("## TLS")[2].partition("## The logs")[0]
+    chapter = OPERATIONS.read_text(encoding="utf-8").partition("\n## TLS\n")[2].partition("\n## ")[0]
     rows = [row.split("|")[1].strip() for row in chapter.splitlines() if row.startswith("| ")][1:]
     scp = Path(__file__).parent.parent / "magickbox" / "scp"
     code = "".join(path.read_text(encoding="utf-8") for path in scp.glob("*.py"))
