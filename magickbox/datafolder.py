@@ -62,11 +62,16 @@ class DataFolder:
         """A file that is given up when the disk is full, so that the ledger can still write."""
         return self.state / "ballast"
 
+    @property
+    def converted(self) -> Path:
+        """Instances in the transfer syntax of a destination, for as long as they are being sent."""
+        return self.state / "converted"
+
     def prepare(self) -> None:
         """Make the folders; raises DataFolderError if they cannot be made, written or renamed between."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self.incoming, self.jobs, self.quarantine, self.logs, self.state):
+            for folder in (self.incoming, self.jobs, self.quarantine, self.logs, self.state, self.converted):
                 make_folder(folder)
                 if not os.access(folder, os.W_OK | os.X_OK):
                     raise DataFolderError(f"{folder} is not writable by this user (uid {os.getuid()})")

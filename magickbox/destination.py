@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from magickbox.association import sendable_title
+from magickbox.transfersyntax import AS_STORED, TransferSyntaxes
 
 SENDER, CALLER, CALLED = "$sender", "$caller", "$called"  # the original's address, and its calling and called AE title
 _TITLES = (CALLER, CALLED)
@@ -46,6 +47,7 @@ class DicomDestination:
     name: str = ""
     tls: Tls | None = None
     to_sender: bool = False
+    transfer_syntaxes: TransferSyntaxes = AS_STORED
 
     def __str__(self) -> str:
         """As a person writes it: ``PACS@10.0.0.5:104``, after its name if it has one."""

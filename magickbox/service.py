@@ -48,6 +48,8 @@ from magickbox.sender import ByKind, Sender
 from magickbox.steps import Reached, unwatched
 from magickbox.tls import ServerTls
 from magickbox.tlsfiles import tls_files
+from magickbox.transcoder import Transcoder
+from magickbox.transcoding.pool import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,14 @@ class Box:
             on_change=lambda _dropins: self._changed(),
         )  # fmt: skip
         own_calls = OwnCalls()
+        self._transcoder = WorkerPool(data.converted)
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
         self.protection = of_settings(settings, data.root)
         self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
+        sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
-            self.ledger, ByKind(senders(own_calls), lambda: self.rules.current().destinations), self.folder_of,
-            pace=tuning.pace, note=routing_note, reached=reached,
+            self.ledger, sender, self.folder_of, pace=tuning.pace, note=routing_note, reached=reached,
         )  # fmt: skip
         self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
         runner = Runner(
@@ -246,6 +249,7 @@ class Box:
 
     def close(self) -> None:
         """Let go of the data folder; enough if the box was never started."""
+        self._transcoder.close()
         self.ledger.close()
         for log in self.logs.values():
             log.close()
@@ -258,10 +262,10 @@ def build(settings: Settings, places: Places, environment: Mapping[str, str], tu
     return Box(settings, places, environment, tuning or Tuning())
 
 
-def senders(own_calls: OwnCalls) -> Mapping[type, Sender]:
-    """A sender for each kind of destination."""
+def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mapping[type, Sender]:
+    """A sender for each kind of destination; with a transcoder they convert what is not taken as stored."""
     return {
-        DicomDestination: StoreSender(own_calls),
+        DicomDestination: StoreSender(own_calls, transcoder=transcoder),
         StowDestination: StowSender(),
         FolderDestination: FolderSender(),
     }

@@ -1,5 +1,6 @@
 """Transfer syntaxes by their UIDs (PS3.5 Annex A), and what a destination is to get instead of the stored one."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -28,6 +29,31 @@ JPEG_2000_ALL = frozenset({JPEG_2000_LOSSLESS, JPEG_2000, HTJ2K_LOSSLESS, HTJ2K_
 ENCAPSULATED = JPEGS | JPEG_LS_BOTH | JPEG_2000_ALL | {RLE}
 # What an instance can be converted to without losing anything, whatever it was stored in.
 LOSSLESS_TARGETS = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, DEFLATED, JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS, JPEG_LS, RLE)
+# Their names as people write them: the keywords of PS3.6.
+KEYWORDS = {
+    "ImplicitVRLittleEndian": IMPLICIT_LITTLE,
+    "ExplicitVRLittleEndian": EXPLICIT_LITTLE,
+    "DeflatedExplicitVRLittleEndian": DEFLATED,
+    "ExplicitVRBigEndian": EXPLICIT_BIG,
+    "JPEGBaseline8Bit": JPEG_BASELINE,
+    "JPEGExtended12Bit": JPEG_EXTENDED,
+    "JPEGLossless": JPEG_LOSSLESS,
+    "JPEGLosslessSV1": JPEG_LOSSLESS_SV1,
+    "JPEGLSLossless": JPEG_LS,
+    "JPEGLSNearLossless": JPEG_LS_NEAR,
+    "JPEG2000Lossless": JPEG_2000_LOSSLESS,
+    "JPEG2000": JPEG_2000,
+    "HTJ2KLossless": HTJ2K_LOSSLESS,
+    "HTJ2KLosslessRPCL": HTJ2K_LOSSLESS_RPCL,
+    "HTJ2K": HTJ2K,
+    "RLELossless": RLE,
+}
+_UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+
+
+def uid_of(text: str) -> str | None:
+    """The UID that a keyword or a UID stands for; None if it is neither. UIDs need not be known."""
+    return KEYWORDS.get(text) or (text if _UID.fullmatch(text) and len(text) <= 64 else None)
 
 
 @dataclass(frozen=True)
@@ -51,3 +77,6 @@ class TransferSyntaxes:
             for each in every
             if each not in self.never and each in only and (each == stored or each in convertible)
         )
+
+
+AS_STORED = TransferSyntaxes()

@@ -128,6 +128,7 @@ class Talk:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.contexts: dict[int, tuple[str, str]] = {}
+        self.last_syntax = ""  # in which the last message came
         self.calling_ae = ""
 
     def read(self, length: int) -> bytes:
@@ -175,7 +176,8 @@ class Talk:
                 raise EOFError
             at = 0
             while at < len(body):
-                length, _, control = struct.unpack_from(">IBB", body, at)
+                length, context, control = struct.unpack_from(">IBB", body, at)
+                self.last_syntax = self.contexts[context][1]
                 piece = body[at + 6 : at + 4 + length]
                 at += 4 + length
                 if control & 1:

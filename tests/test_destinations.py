@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peers
 import pytest
 import webpeers
 from boxprocess import all_jobs, is_quiet, running, send, set_up, station, until
+from pydicom import dcmread
 from studies import study
 from test_box import cli
 
@@ -18,9 +20,11 @@ from magickbox.datafolder import DataFolder
 from magickbox.destination import Destination, DicomDestination, FolderDestination
 from magickbox.job import JobState
 from magickbox.ledger import Ledger, deliveries
+from magickbox.ledger.destinations import from_row, to_row
 from magickbox.pathpattern import DEFAULT_PATTERN
 from magickbox.queueing import lane_of
 from magickbox.sender import ByKind, FakeSender, Item
+from magickbox.transfersyntax import IMPLICIT_LITTLE, JPEG_2000_LOSSLESS, RLE, TransferSyntaxes
 
 DICOM = {"IP": "127.0.0.1", "PORT": 1, "AETitleSender": "BOX", "AETitleTo": "STATION"}
 
@@ -101,6 +105,34 @@ def test_results_go_to_a_dicomweb_service_and_its_token_is_kept_nowhere(tmp_path
     assert "HTTP 503" in (root / "logs" / "routing.log").read_text()
     kept = b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
     assert b"S3cret-Token" not in kept + told.encode()
+
+
+@pytest.mark.peer
+def test_a_station_that_takes_only_uncompressed_images_gets_them_so(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    items = [peers.item_of(peers.sample(name)) for name in ("MR_small_RLE.dcm", "JPEG2000.dcm")]
+    with peers.storescp(tmp_path / "stored", "+xi") as scp:
+        with_rules(root, "old", old={**DICOM, "PORT": scp.port, "transfer_syntaxes": {"preferred": ["RLELossless"]}})
+        with running(root) as box:
+            sent(box.port, items)
+            until(lambda: len(all_jobs(root)) == 2 and is_quiet(root), what="both jobs at rest")
+        stored = scp.stored()
+    assert [job.state for job in all_jobs(root)] == [JobState.DONE] * 2
+    for item in items:
+        assert peers.item_of(stored[item.sop_instance]).transfer_syntax == IMPLICIT_LITTLE
+        assert np.array_equal(dcmread(stored[item.sop_instance]).pixel_array, dcmread(item.path).pixel_array)
+    assert list((root / "state" / "converted").iterdir()) == []
+    kept = {peers.item_of(path).transfer_syntax for path in root.glob("jobs/*/INPUT/*.dcm")}
+    assert kept == {item.transfer_syntax for item in items}
+
+
+def test_the_ledger_keeps_which_transfer_syntaxes_a_destination_is_to_get() -> None:
+    wanted = TransferSyntaxes(preferred=(RLE,), accepted=(IMPLICIT_LITTLE,), never=(JPEG_2000_LOSSLESS,))
+    destination = DicomDestination("10.0.0.5", 104, "BOX", "PACS", "pacs", transfer_syntaxes=wanted)
+    assert from_row(*to_row(destination)) == destination
+    text = json.loads(to_row(destination)[0])
+    del text["transfer_syntaxes"]  # as rows were before there was such a thing
+    assert from_row(json.dumps(text), "", 0, "", "") == replace(destination, transfer_syntaxes=TransferSyntaxes())
 
 
 def test_what_waits_for_a_destination_that_moved_goes_where_its_name_points_now(tmp_path: Path) -> None:

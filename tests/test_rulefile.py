@@ -15,6 +15,7 @@ from magickbox.positionedjson import NotJson, read
 from magickbox.routing import Rule, Rules
 from magickbox.rules.check import schema
 from magickbox.rules.file import EMPTY, LARGEST, RulesRefused, load, parse
+from magickbox.transfersyntax import JPEG_2000_LOSSLESS, RLE, TransferSyntaxes
 
 ROOT = Path(__file__).parent.parent
 ENDPOINT = {"IP": "10.0.0.5", "PORT": "403", "AETitleSender": "me", "AETitleTo": "PACS"}
@@ -229,6 +230,7 @@ DESTINATIONS: dict[str, Any] = {
                   "key_password": "env:KEY", "server_name": "pacs.example.org", "check_name": 0}},
     "research": {"kind": "folder", "path": "/mnt/research"},
     "web": {"kind": "stow", "URL": "https://web.example.org/dicom-web/", "user": "box", "password": "file:/run/pw"},
+    "old": {**ENDPOINT, "transfer_syntaxes": {"preferred": ["RLELossless"], "never": ["1.2.840.10008.1.2.4.90"]}},
 }  # fmt: skip
 STOW = {"kind": "stow", "URL": "https://web.example.org"}
 
@@ -249,6 +251,14 @@ def test_destinations_by_name() -> None:
         "safe pacs": safe,
         "research": FolderDestination("/mnt/research", DEFAULT_PATTERN, "research"),
         "web": StowDestination("https://web.example.org/dicom-web", "web", None, "box", Secret("file:/run/pw")),
+        "old": DicomDestination(
+            "10.0.0.5",
+            403,
+            "me",
+            "PACS",
+            "old",
+            transfer_syntaxes=TransferSyntaxes(preferred=(RLE,), never=(JPEG_2000_LOSSLESS,)),
+        ),
         "back": DicomDestination("$sender", 403, "$called", "PACS", "back"),
     }
     assert rules.rules[0].endpoints[0].destination == safe
@@ -269,7 +279,7 @@ def test_an_entry_by_name_may_be_a_gate_and_select() -> None:
         (with_destinations("pasc"), "line 8, column 13, routing[0].send[0].success.to: no destination"),
         (with_destinations("pasc"), "did you mean 'pacs'?"),
         (with_destinations("PACS"), "did you mean 'pacs'?"),
-        (with_destinations("zzzzz"), "no destination is called 'zzzzz'; there are pacs, research, safe pacs, web"),
+        (with_destinations("zzzzz"), "no destination is called 'zzzzz'; there are old, pacs, research, safe pacs, web"),
         (text_of(rule(send=[{"success": {"to": "pacs"}}])), "called 'pacs'; the file has no 'destinations'"),
         (with_destinations(7), "routing[0].send[0].success.to: expected the name of one of the 'dest"),
         (text_of(rule(send=[{"success": {"to": "x", "IP": "10.0.0.5"}}])), "IP: unknown key; known are to, break"),
@@ -292,6 +302,17 @@ def test_an_entry_by_name_may_be_a_gate_and_select() -> None:
         (with_destinations(x={**STOW, "user": "a:b", "password": "env:X"}), "expected a user's name, without a colon"),
         (with_destinations(x={**STOW, "bearer": "env:X", "user": "a", "password": "env:X"}), "not both"),
         (with_destinations(x={"kind": "stow", "URL": "http://x", "tls": {}}), "which knows no TLS"),
+        (
+            with_destinations(x={**ENDPOINT, "transfer_syntaxes": ["RLE"]}),
+            "expected an object with preferred, ",
+        ),
+        (with_destinations(x={**ENDPOINT, "transfer_syntaxes": {"only": []}}), "transfer_syntaxes.only: unknown key"),
+        (with_destinations(x={**ENDPOINT, "transfer_syntaxes": {"never": "RLE"}}), "never: expected a list"),
+        (with_destinations(x={**ENDPOINT, "transfer_syntaxes": {"never": ["JPEG200"]}}), "did you mean 'JPEG2000'?"),
+        (
+            with_destinations(x={**ENDPOINT, "transfer_syntaxes": {"never": ["1.2.03"]}}),
+            "never[0]: expected a ",
+        ),
         (with_destinations(x={"kind": "folder"}), "destinations.x: 'path' is missing"),
         (with_destinations(x={"kind": "folder", "path": "share"}), "a path begins with /"),
         (with_destinations(x={"kind": "folder", "path": "/s", "pattern": "{PatientId}"}), "did you mean PatientID?"),

@@ -190,7 +190,7 @@ def test_a_worker_that_is_killed_once_costs_nothing_and_twice_its_file(pool: Wor
     assert isinstance(results[0], Transcoded)
     assert results[1] == CannotTranscode("the process that converted it ended with SIGKILL")
     goes_on(pool)
-    assert list((tmp_path / "converted0").glob("tmp*")) == []
+    assert list((tmp_path / "converted0").glob("converting-*")) == []
 
 
 def busy(processes: Sequence[psutil.Process] | None = None) -> int | None:

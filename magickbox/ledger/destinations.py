@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, StowDestination, Tls
+from magickbox.transfersyntax import TransferSyntaxes
 
 _KINDS: dict[str, type[Destination]] = {"dicom": DicomDestination, "stow": StowDestination, "folder": FolderDestination}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -29,6 +30,10 @@ def from_row(text: str, host: str, port: int, calling_ae: str, called_ae: str) -
     for key in ("bearer", "password"):
         if told.get(key) is not None:
             told[key] = Secret(told[key]["source"])
+    if "transfer_syntaxes" in told:
+        told["transfer_syntaxes"] = TransferSyntaxes(
+            **{key: tuple(each) for key, each in told["transfer_syntaxes"].items()}
+        )
     return kind(**told)
 
 

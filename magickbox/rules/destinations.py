@@ -10,6 +10,7 @@ from magickbox.destination import Destination, DicomDestination, FolderDestinati
 from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
 from magickbox.positionedjson import Path
 from magickbox.secret import source_problem
+from magickbox.transfersyntax import KEYWORDS, TransferSyntaxes, uid_of
 
 ME, MY_PORT = "$me", "$port"
 MASKED = ("secret", "service-url")  # formats whose values no message repeats: a secret may stand there by mistake
@@ -34,7 +35,12 @@ class Translator:
         port = self.me_port if value["PORT"] == MY_PORT else value["PORT"]
         calling_ae, called_ae = value["AETitleSender"].strip(), value["AETitleTo"].strip()
         tls = _tls(value["tls"]) if "tls" in value else None
-        return DicomDestination(str(host), int(port or 0), calling_ae, called_ae, name, tls)
+        syntaxes = _transfer_syntaxes(value.get("transfer_syntaxes", {}))
+        return DicomDestination(str(host), int(port or 0), calling_ae, called_ae, name, tls, transfer_syntaxes=syntaxes)
+
+
+def _transfer_syntaxes(value: Mapping[str, Any]) -> TransferSyntaxes:
+    return TransferSyntaxes(**{key: tuple(uid_of(each) or each for each in listed) for key, listed in value.items()})
 
 
 def _tls(value: Mapping[str, Any]) -> Tls:
@@ -109,6 +115,13 @@ def _folder_pattern(value: object) -> bool:
     return True
 
 
+def _syntax(value: object) -> bool:
+    if isinstance(value, str) and uid_of(value) is None:
+        near = difflib.get_close_matches(value, KEYWORDS, n=1, cutoff=0.5)
+        raise ValueError(f"did you mean '{near[0]}'?" if near else f"there are {', '.join(KEYWORDS)}")
+    return True
+
+
 def _secret(value: object) -> bool:
     problem = source_problem(value) if isinstance(value, str) else None
     if problem:
@@ -139,4 +152,5 @@ FORMATS: Mapping[str, Callable[[object], bool]] = {
     "folder-pattern": _folder_pattern,
     "secret": _secret,
     "service-url": _service_url,
+    "transfer-syntax": _syntax,
 }

@@ -1,9 +1,10 @@
-"""C-STORE as SCU: sends instances as they are stored, in pieces and undecoded (PS3.7 9.1.1, PS3.4 Annex B)."""
+"""C-STORE as SCU: sends instances in pieces (PS3.7 9.1.1, PS3.4 Annex B), as stored wherever the peer takes that."""
 
 import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from io import FileIO
 from types import TracebackType
 from typing import Self
@@ -18,43 +19,44 @@ from magickbox.errors import ConfigError, PeerError, UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.scu.associate import associate
 from magickbox.scu.command import c_store_request
+from magickbox.scu.conversions import Conversions
 from magickbox.scu.echo import echo
-from magickbox.scu.pdu import MAX_CONTEXTS, Context
+from magickbox.scu.offer import Offer
+from magickbox.scu.pdu import Context
 from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
 from magickbox.sender import Item, Session
 from magickbox.tlsclient import client_context
+from magickbox.transcoder import CannotTranscode, Transcoder
 
 # A deflated stream of odd length is sent with a zero byte after it (PS3.5 A.5): peers refuse odd fragments.
 _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 
 
-def context_of(item: Item) -> Context:
-    """The presentation context that an item needs: its SOP class in the transfer syntax it is stored in."""
-    return Context(item.sop_class, item.transfer_syntax)
-
-
 class StoreSender:
-    """Sends over DICOM associations; the box's own calls are registered before the first byte leaves."""
+    """Sends over DICOM associations; the box's own calls are registered before the first byte leaves.
 
-    def __init__(self, own_calls: OwnCalls, timeouts: Timeouts | None = None) -> None:
+    With a transcoder, instances that a destination does not take as stored are converted; without, they are rejected.
+    """
+
+    def __init__(
+        self, own_calls: OwnCalls, timeouts: Timeouts | None = None, transcoder: Transcoder | None = None
+    ) -> None:
         self._own_calls = own_calls
         self._timeouts = timeouts or Timeouts()
+        self._transcoder = transcoder
 
-    def split(self, _destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
+    def split(self, destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
         """Groups that need at most 128 contexts each, in the order in which the contexts come up."""
-        order = {context: at for at, context in enumerate(dict.fromkeys(context_of(item) for item in items))}
-        groups: list[list[Item]] = [[] for _ in range(-(-len(order) // MAX_CONTEXTS))]
-        for item in items:
-            groups[order[context_of(item)] // MAX_CONTEXTS].append(item)
-        return groups
+        assert isinstance(destination, DicomDestination)
+        return Offer(destination, self._transcoder).split(items)
 
     def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
         """Open an association for these items, or say why it may work later."""
         assert isinstance(destination, DicomDestination)
-        contexts = list(dict.fromkeys(context_of(item) for item in items))
+        offer = Offer(destination, self._transcoder)
         registry = Registry(lambda address: self._own_calls.opened(address, job), self._own_calls.closed)
-        association = associate(destination, contexts, self._timeouts, registry)
-        return association if isinstance(association, Retry) else StoreSession(association)
+        association = associate(destination, offer.contexts(items), self._timeouts, registry)
+        return association if isinstance(association, Retry) else StoreSession(association, offer, items)
 
     def probe(self, destination: Destination) -> Retry | None:
         """Ask by C-ECHO whether the destination is there; a peer that answers anything is."""
@@ -75,9 +77,15 @@ class StoreSender:
 class StoreSession:
     """C-STOREs over one association."""
 
-    def __init__(self, association: Association) -> None:
+    def __init__(self, association: Association, offer: Offer, items: Sequence[Item]) -> None:
         self._association = association
+        self._offer = offer
         self._message_id = 0
+        self._conversions: Conversions | None = None
+        if offer.transcoder is not None:
+            agreed = ((item, self._agreed(item)) for item in items)
+            wanted = ((item, syntaxes) for item, syntaxes in agreed if _is_other(item, syntaxes))
+            self._conversions = Conversions(offer.transcoder, wanted)
 
     def __enter__(self) -> Self:
         """The session itself."""
@@ -87,6 +95,8 @@ class StoreSession:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the association, or abort it after an exception."""
+        if self._conversions is not None:
+            self._conversions.close()
         if kind is None:
             self._association.release()
         else:
@@ -101,16 +111,47 @@ class StoreSession:
     def abort(self) -> None:
         """Abort the association, from any thread."""
         self._association.abort()
+        if self._conversions is not None:
+            self._conversions.abort()
 
     def send(self, item: Item) -> Result:
         """Send one instance and judge the response."""
         if not self.is_open:
             return Retry("the association is over")
-        context = context_of(item)
-        number = self._association.accepted.get(context)
-        if number is None:
-            why = self._association.refused.get(context, "it was not proposed")
-            return Rejected(f"no acceptable presentation context for {_name(context)}: {why}")
+        agreed = self._agreed(item)
+        if not agreed:
+            return Rejected(self._why_not(item))
+        if self._conversions is None or not _is_other(item, agreed):
+            return self._send_as_it_is(item)
+        converted = self._conversions.take(item, agreed)
+        if isinstance(converted, CannotTranscode):
+            return Retry(converted.reason) if converted.passing else Rejected(self._why_not(item, converted.reason))
+        try:
+            return self._send_as_it_is(replace(item, path=converted.path, transfer_syntax=converted.transfer_syntax))
+        finally:
+            converted.path.unlink(missing_ok=True)
+
+    def _agreed(self, item: Item) -> tuple[str, ...]:
+        """The transfer syntaxes in which the item may go and that the peer has accepted, the best first."""
+        accepted = self._association.accepted
+        return tuple(each for each in self._offer.wishes(item) if Context(item.sop_class, each) in accepted)
+
+    def _why_not(self, item: Item, problem: str = "") -> str:
+        """Why an item cannot go; ``problem`` says why it could not be converted."""
+        stored = Context(item.sop_class, item.transfer_syntax)
+        wishes = self._offer.wishes(item)
+        if item.transfer_syntax in wishes:
+            refused = self._association.refused.get(stored, "it was not proposed")
+            said = f"no acceptable presentation context for {_name(stored)}: {refused}"
+        else:
+            said = f"{_name(stored)} is not what this destination is to get"
+        if problem:
+            return f"{said}; it cannot be converted: {problem}"
+        others = [_syntax(each) for each in wishes if each != item.transfer_syntax]
+        return f"{said}; nor in {', '.join(others)}" if others else said
+
+    def _send_as_it_is(self, item: Item) -> Result:
+        number = self._association.accepted[Context(item.sop_class, item.transfer_syntax)]
         try:
             file = _open(item)
         except OSError as exc:
@@ -151,9 +192,15 @@ def _open(item: Item) -> FileIO:
     return open(fd, "rb", buffering=0)
 
 
+def _is_other(item: Item, agreed: tuple[str, ...]) -> bool:
+    """True if something is agreed on, but not the transfer syntax that the item is stored in."""
+    return bool(agreed) and item.transfer_syntax not in agreed
+
+
 def _name(context: Context) -> str:
     """The context in words; a UID that no dictionary knows stays as it is."""
-    sop_class, syntax = (
-        UID(uid, validation_mode=config.IGNORE) for uid in (context.sop_class, context.transfer_syntax)
-    )
-    return f"{sop_class.name} in {syntax.name}"
+    return f"{UID(context.sop_class, validation_mode=config.IGNORE).name} in {_syntax(context.transfer_syntax)}"
+
+
+def _syntax(uid: str) -> str:
+    return UID(uid, validation_mode=config.IGNORE).name

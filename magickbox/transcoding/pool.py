@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -26,6 +25,8 @@ from magickbox.transcoding import codecs
 
 _CHUNK = 64 * 1024
 _LEFT_BY_ITSELF = "left"
+_PLACE, _RESULT = "converting-", "converted-"
+_FAREWELL = 5.0  # seconds for a killed process to be gone
 # numpy's own threads would only stand in each other's way: the workers are as many as there are cores.
 _ENVIRONMENT = {"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -41,7 +42,10 @@ class Limits:
 
 
 class WorkerPool:
-    """Converts files in processes of their own, below ``folder``, which has to be there and is for it alone."""
+    """Converts files in processes of their own, below ``folder``, which has to be there and is for it alone.
+
+    What an earlier pool left in there is removed.
+    """
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
         self._folder = folder
@@ -50,6 +54,8 @@ class WorkerPool:
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
         self._closed = False
+        for left in (*folder.glob(f"{_PLACE}*"), *folder.glob(f"{_RESULT}*.dcm")):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
     def targets(self, stored: str) -> Collection[str]:
         """See ``transcoder.Transcoder.targets``; what would need a codec that is not installed is left out."""
@@ -61,7 +67,7 @@ class WorkerPool:
 
     def transcode(self, source: Path, stored: str, targets: Sequence[str]) -> Transcoded | CannotTranscode:
         """See ``transcoder.Transcoder.transcode``; waits for a free worker."""
-        place = Path(tempfile.mkdtemp(dir=self._folder))
+        place = Path(tempfile.mkdtemp(prefix=_PLACE, dir=self._folder))
         try:
             request: dict[str, object] = {
                 "source": str(source.absolute()),
@@ -74,7 +80,7 @@ class WorkerPool:
                 return answer
             if not answer.path.is_relative_to(place.absolute()):
                 raise RuntimeError("a worker named a file that is not its own")  # never move a job's file away
-            final = self._folder / f"{uuid4().hex}.dcm"
+            final = self._folder / f"{_RESULT}{uuid4().hex}.dcm"
             os.rename(answer.path, final)
             return Transcoded(final, answer.transfer_syntax)
         finally:
@@ -84,10 +90,12 @@ class WorkerPool:
         """End all workers, at once; who waits for one gets CannotTranscode for now."""
         with self._changed:
             self._closed = True
-            workers = [*self._idle, *self._busy]
-            self._idle.clear()
+            for worker in self._busy:
+                worker.interrupt()
+            idle, self._idle = self._idle, []
             self._changed.notify_all()
-        for worker in workers:
+            self._changed.wait_for(lambda: not self._busy, _FAREWELL)
+        for worker in idle:
             worker.kill()
 
     def _ask(self, request: dict[str, object], place: Path) -> Transcoded | CannotTranscode:
@@ -128,7 +136,7 @@ class WorkerPool:
             keep = keep and not self._closed
             if keep:
                 self._idle.append(worker)
-            self._changed.notify()
+            self._changed.notify_all()
         if not keep:
             worker.kill()
 
@@ -186,10 +194,13 @@ class _Worker:
             return _LEFT_BY_ITSELF
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
+    def interrupt(self) -> None:
+        """End the process, from any thread; who waits for its answer finds out, and cleans up."""
+        self._process.kill()
+
     def kill(self) -> None:
-        """End the process, from any thread."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        """End the process and let go of it; only for the thread that has it."""
+        self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
