@@ -33,6 +33,7 @@ bench: $(VENV)/.test          ## what the box itself adds to a job, and how fast
 	$(BIN)/python bench/flow.py
 	$(BIN)/python bench/flow.py --which
 	$(BIN)/magickbox bench receive
+	$(BIN)/python bench/sandbox.py
 
 soak: $(VENV)/.test           ## long random kill tests
 	$(BIN)/pytest -m soak

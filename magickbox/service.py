@@ -1,6 +1,7 @@
 """The only place that wires: settings in, a box out. Starts it, stops it, and says where it listens."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -96,7 +97,7 @@ class Box:
         self._transcoder = WorkerPool(data.converted)
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
-        self.protection = of_settings(settings, data.root)
+        self.protection = of_settings(settings, data.root, data.root / "state" / "etc")
         self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
@@ -286,7 +287,8 @@ def destination_problems(rules: Rules) -> dict[str, list[str]]:
 
 def protection_of(settings: Settings, places: Places) -> Protection:
     """What shields a box with these settings from its processors; tries it out."""
-    return of_settings(settings, places.data.root)
+    with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
+        return of_settings(settings, places.data.root, Path(folder) / "etc")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -98,7 +99,7 @@ def try_out(
         timeout=processor.timeout or settings.timeout,
         stop_grace=settings.stop_grace,
     )
-    shield = protection.of_settings(settings, workdir.parent)
+    shield = protection.of_settings(settings, workdir.parent, workdir.parent / "etc")
     engine = _engine(workdir.parent, environment, shield)
     refusal = engine.refusal(processor)
     guard = InputGuard(attempt.input, taken.instances)
@@ -132,7 +133,8 @@ def try_out(
 
 def examine(processor: Processor, settings: Settings, environment: Mapping[str, str], data: Path) -> list[str]:
     """What would keep a processor from running on this machine, as far as can be told without running it."""
-    shield = protection.of_settings(settings, data)
+    with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
+        shield = protection.of_settings(settings, data, Path(folder) / "etc")
     path = clean_environment(environment, Path(sys.executable))["PATH"]
     program = processor.command[0] if processor.command else ""
     found = [shield.refusal] if shield.refusal else []

@@ -1,7 +1,6 @@
 """The sandbox as tests use it, and a look from outside at what runs."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from magickbox.engines.protection import AUTO, Protection, find_out
 
 def sandbox(box: Path, limits: Limits | None = None, shows: Sequence[Path] = ()) -> Protection:
     """What protects on this machine; without a working bubblewrap skip, but fail in CI."""
-    found = find_out(AUTO, box, limits or Limits(), shows, Path(sys.executable))
+    found = find_out(AUTO, box, limits or Limits(), shows, box.parent / f"{box.name}-etc")
     if found.sandbox is None and os.environ.get("CI", "").casefold() == "true":
         pytest.fail(f"CI has to have a sandbox: {found.warning}")
     if found.sandbox is None:
@@ -24,7 +23,7 @@ def sandbox(box: Path, limits: Limits | None = None, shows: Sequence[Path] = ())
 
 def groups(box: Path, limits: Limits | None = None) -> Protection:
     """The same without the sandbox, with control groups; without any skip, also in CI, where there may be none."""
-    found = find_out("off", box, limits or Limits())
+    found = find_out("off", box, limits or Limits(), (), box / "unused")
     if found.groups is None:
         pytest.skip("control groups cannot be made here")
     return found

@@ -220,7 +220,7 @@ from magickbox.engines.protection import find_out
 from magickbox.processor import Processor
 script, work, box, setting = sys.argv[1:]
 run = Run("mb-killed-1", "job", 1, Processor("T", Path(box), (script,), "T"), Path(work), Path(work, "log"), 60.0)
-found = find_out("auto", Path(box), Limits()) if setting == "sandboxed" else None
+found = find_out("auto", Path(box), Limits(), (), Path(box, "etc")) if setting == "sandboxed" else None
 LocalEngine({"PATH": "/usr/bin:/bin"}, Path(box), found).run(run, lambda _: None)
 """
 

@@ -17,7 +17,7 @@ from magickbox.cli.main import main
 from magickbox.config import load
 from magickbox.datafolder import DataFolder
 from magickbox.engine import Ended, Run
-from magickbox.engines import bubblewrap
+from magickbox.engines import bubblewrap, etc_files
 from magickbox.engines.limits import Limits
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import AUTO, OFF, REQUIRED, Protection, find_out
@@ -101,6 +101,25 @@ def test_another_job_the_ledger_and_other_dropins_are_not_there(house: House) ->
     assert house.log.count("No such file or directory") >= 5
     assert set(house.log.split()) >= {"mb-job-1", "Try"}
     assert "other" not in house.log.split()
+
+
+def test_of_etc_only_what_everybody_may_read_is_there(tmp_path: Path) -> None:
+    source, target = tmp_path / "etc", tmp_path / "copy"
+    (source / "ssl" / "private").mkdir(parents=True)
+    (source / "ssl" / "private" / "key").write_text("secret")
+    (source / "ssl" / "private").chmod(0o710)
+    (source / "ssl" / "key").write_text("secret")
+    (source / "ssl" / "key").chmod(0o640)
+    (source / "ssl" / "certificate").write_text("public")
+    (source / "ssl" / "link").symlink_to("certificate")
+    (source / "shadow").write_text("secret")
+    (source / "real").write_text("UTC")
+    (source / "localtime").symlink_to("real")
+    etc_files.copy_public(target, source)
+    etc_files.copy_public(target, source)
+    files = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    network = dict.fromkeys(etc_files.NETWORK, "")
+    assert files == {"ssl/certificate": "public", "ssl/link": "public", "localtime": "UTC", **network}
 
 
 def test_a_data_folder_inside_of_what_is_shown_is_hidden_too(tmp_path: Path) -> None:
@@ -305,7 +324,7 @@ def test_limits_without_control_groups(tmp_path: Path) -> None:
 
 
 def test_off_is_off_and_says_so(tmp_path: Path) -> None:
-    found = find_out(OFF, tmp_path, LIMITS)
+    found = find_out(OFF, tmp_path, LIMITS, (), tmp_path / "etc")
     assert (found.sandbox, found.refusal) == (None, None)
     assert found.warning is not None
     assert found.warning.startswith("the sandbox is switched off")
@@ -313,7 +332,7 @@ def test_off_is_off_and_says_so(tmp_path: Path) -> None:
 
 def test_without_bubblewrap_auto_warns_and_required_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    auto, required = find_out(AUTO, tmp_path, LIMITS), find_out(REQUIRED, tmp_path, LIMITS)
+    auto, required = (find_out(word, tmp_path, LIMITS, (), tmp_path / "etc") for word in (AUTO, REQUIRED))
     assert auto.warning is not None
     assert "bubblewrap is not installed" in auto.warning
     assert auto.refusal is None
@@ -330,7 +349,7 @@ def test_a_bubblewrap_that_does_not_work_is_none(tmp_path: Path, monkeypatch: py
     fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    said = bubblewrap.probe(tmp_path, Path(sys.executable), ())
+    said = bubblewrap.probe(tmp_path, Path(sys.executable), (), tmp_path / "etc")
     assert said == "bubblewrap is installed and does not work here: bwrap: setting up uid map: Permission denied"
 
 

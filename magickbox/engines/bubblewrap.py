@@ -18,16 +18,11 @@ from pathlib import Path
 
 from magickbox.dropins.declaration import FILE
 from magickbox.engine import Run
+from magickbox.engines import etc_files
 from magickbox.processor import Processor
 
 SYSTEM = ("/usr", "/opt", "/nix/store")
 TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # links into /usr on most systems
-ETC = (
-    "alternatives", "ca-certificates", "default/locale", "fonts", "fsl", "group", "hosts", "java", "ld.so.cache",
-    "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime", "magic", "mime.types", "nsswitch.conf",
-    "nvidia", "OpenCL", "passwd", "pki", "protocols", "services", "ssl", "timezone", "vulkan",
-)  # fmt: skip
-NETWORK = ("resolv.conf", "host.conf", "gai.conf")
 GRAPHICS = ("/dev/nvidia*", "/dev/nvidia-caps", "/dev/dri", "/dev/kfd")
 WALLS = ("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
 NO_MORE_USERS = "--disable-userns"  # from bubblewrap 0.8: no user namespaces inside, in which one would be root again
@@ -37,12 +32,16 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Bubblewrap:
-    """A bwrap that works here; made by ``probe``. ``shows`` are folders that every run sees, read-only."""
+    """A bwrap that works here; made by ``probe``. ``shows`` are folders that every run sees, read-only.
+
+    ``etc`` is what they see as /etc.
+    """
 
     program: str
     box: Path
     shows: tuple[Path, ...]
     walls: tuple[str, ...]
+    etc: Path
 
     def arguments(self, run: Run, environment: Mapping[str, str]) -> list[str]:
         """What bwrap is to be told for a run, but for the command."""
@@ -51,7 +50,8 @@ class Bubblewrap:
         temp = ["--tmpfs", "/tmp"] if inside_temp else ["--bind", f"{work}/tmp", "/tmp"]  # noqa: S108
         over = [path for path in own if _is_in(self.box, path)]
         told = [*self.walls, *_base(), *temp, "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
-        told += ["--share-net", *_etc(NETWORK)] if run.processor.network else []
+        told += ["--ro-bind", str(self.etc), "/etc"]
+        told += ["--share-net", *_network()] if run.processor.network else []
         told += _graphics() if dict(run.processor.resources).get("gpus") else []
         told += _shown((*over, *self.shows), self.box)
         told += [part for path in own if path not in over for part in ("--ro-bind-try", str(path), str(path))]
@@ -71,10 +71,11 @@ class Bubblewrap:
         return program.is_absolute() and program.exists() and not any(_is_in(program, path) for path in seen)
 
 
-def probe(box: Path, interpreter: Path, places: Iterable[Path]) -> Bubblewrap | str:
+def probe(box: Path, interpreter: Path, places: Iterable[Path], etc: Path) -> Bubblewrap | str:
     """A bwrap that was seen to work here, or a sentence that says why there is none.
 
-    ``interpreter`` is tried in it; ``places`` is what it needs and what else the box's settings show.
+    ``interpreter`` is tried in it; ``places`` is what it needs and what else the box's settings show. ``etc`` is the
+    folder that is made to be seen as /etc.
     """
     program = shutil.which("bwrap")
     if program is None:
@@ -82,11 +83,15 @@ def probe(box: Path, interpreter: Path, places: Iterable[Path]) -> Bubblewrap | 
     system = [Path(path) for path in SYSTEM]
     absolute = dict.fromkeys(path.absolute() for path in places if path.exists())
     shows = tuple(path for path in absolute if not any(_is_in(path, each) for each in system))
+    try:
+        etc_files.copy_public(etc)
+    except OSError as exc:
+        return f"what processors see of /etc cannot be copied to {etc}: {exc.strerror}"
     problem = ""
     for walls in ((*WALLS, NO_MORE_USERS), WALLS):
         said = _try(program, walls, box.absolute(), interpreter, shows)
         if said is None:
-            return Bubblewrap(program, box.absolute(), shows, walls)
+            return Bubblewrap(program, box.absolute(), shows, walls, etc.absolute())
         problem = problem or said
     return f"bubblewrap is installed and does not work here: {problem}"
 
@@ -122,15 +127,6 @@ def _base() -> list[str]:
         told += ["--ro-bind-try", path, path]
     for path in TOP:
         told += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
-    return told + _etc(ETC)
-
-
-def _etc(names: Iterable[str]) -> list[str]:
-    told: list[str] = []
-    for name in names:
-        path = os.path.realpath(f"/etc/{name}")
-        if os.path.exists(path):
-            told += ["--ro-bind", path, f"/etc/{name}"]
     return told
 
 
@@ -140,6 +136,11 @@ def _shown(places: Iterable[Path], box: Path) -> list[str]:
     told = [part for path in around for part in ("--ro-bind-try", str(path), str(path))]
     told += ["--tmpfs", str(box)]
     return told + [p for path in places if path not in around for p in ("--ro-bind-try", str(path), str(path))]
+
+
+def _network() -> list[str]:
+    there = [(os.path.realpath(f"/etc/{name}"), f"/etc/{name}") for name in etc_files.NETWORK]
+    return [part for path, seen in there if os.path.exists(path) for part in ("--ro-bind", path, seen)]
 
 
 def _graphics() -> list[str]:

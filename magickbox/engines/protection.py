@@ -43,24 +43,32 @@ class Protection:
         return f"{'bubblewrap' if self.sandbox else 'none'}; {by}"
 
 
-def of_settings(settings: Settings, box: Path) -> Protection:
-    """The protection that a box with these settings has, with this data folder."""
+def of_settings(settings: Settings, box: Path, store: Path) -> Protection:
+    """The protection that a box with these settings has, with this data folder; see ``find_out`` for ``store``."""
     memory = settings.max_memory.of(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     disk = next(path for path in (box, *box.parents) if path.exists())
     status = os.statvfs(disk)
     file_size = settings.max_file_size.of(status.f_blocks * status.f_frsize)
     limits = Limits(memory or None, None, settings.max_processes, file_size or None)
-    return find_out(settings.sandbox, box, limits, settings.sandbox_shows)
+    return find_out(settings.sandbox, box, limits, settings.sandbox_shows, store)
 
 
 def find_out(
-    setting: str, box: Path, limits: Limits, shows: Iterable[Path] = (), interpreter: Path = Path(sys.executable)
+    setting: str,
+    box: Path,
+    limits: Limits,
+    shows: Iterable[Path],
+    store: Path,
+    interpreter: Path = Path(sys.executable),
 ) -> Protection:
-    """The protection by the setting ``sandbox`` (auto, required or off) for the box with this data folder."""
+    """The protection by the setting ``sandbox`` (auto, required or off) for the box with this data folder.
+
+    ``store`` is a folder that is made, and has to stay as long as processors run.
+    """
     groups = cgroups.find(box)
     if setting == OFF:
         return Protection(None, groups, limits, f"the sandbox is switched off: {UNSHIELDED}")
-    found = bubblewrap.probe(box, interpreter, (*_python(interpreter), *shows))
+    found = bubblewrap.probe(box, interpreter, (*_python(interpreter), *shows), store)
     if isinstance(found, Bubblewrap):
         return Protection(found, groups, limits)
     if setting == REQUIRED:
