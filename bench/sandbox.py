@@ -133,11 +133,13 @@ def main() -> None:
         print("| what | least | median | nine of ten |\n|---|---|---|---|")
         print("\n".join(row(name, values) for name, values in times.items()))
     for name, setting in (("no sandbox", OFF), ("sandbox", AUTO)) if args.jobs else ():
-        with tempfile.TemporaryDirectory(prefix="magickbox-bench-") as folder:
-            with stage(Path(folder) / "many", setting) as (box, process):
-                cpu = os.times()
-                took = many_jobs(box, process, args.jobs)
-                used = [b - a for a, b in zip(cpu, os.times(), strict=True)]
+        with (
+            tempfile.TemporaryDirectory(prefix="magickbox-bench-") as folder,
+            stage(Path(folder) / "many", setting) as (box, process),
+        ):
+            cpu = os.times()
+            took = many_jobs(box, process, args.jobs)
+            used = [b - a for a, b in zip(cpu, os.times(), strict=True)]
         print(
             f"\n{args.jobs} no-op jobs through two slots, {name}: {took:.1f} s (load {os.getloadavg()[0]:.1f};"
             f" CPU: the box {used[0] + used[1]:.1f} s, what it started {used[2] + used[3]:.1f} s)"

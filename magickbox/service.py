@@ -1,7 +1,6 @@
 """The only place that wires: settings in, a box out. Starts it, stops it, and says where it listens."""
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from magickbox.dicomweb.store import StowSender
 from magickbox.disk import Disk
 from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
-from magickbox.engines.protection import Protection, of_settings
+from magickbox.engines.protection import Protection, of_settings, tried
 from magickbox.errors import ConfigError
 from magickbox.folders.store import FolderSender
 from magickbox.gathering import Waits
@@ -205,7 +204,7 @@ class Box:
             "open_associations": len(self.receive.open_associations()),
             "rules_problem": self.rules.problem,
             "bad_processors": [bad.name for bad in self.dropins.current.bad],
-            "sandbox": self.protection.refusal or self.protection.warning or self.protection.describe(),
+            "sandbox": self.protection.told_at_start[1],
             "disk_free": self.disk.free(),
             "disk_mark": self.disk.mark(),
         }
@@ -213,8 +212,7 @@ class Box:
     def start(self) -> None:
         """Recover, start every stage, and open the port last; raises OSError or MagickboxError."""
         self.disk.take_ballast()
-        warning = self.protection.refusal or self.protection.warning
-        level, reason = ("warning", warning) if warning else ("info", self.protection.describe())
+        level, reason = self.protection.told_at_start
         self.logs["process"].note(level, "sandbox", {"reason": reason})
         self.rules.start()
         self.dropins.start()
@@ -287,8 +285,7 @@ def destination_problems(rules: Rules) -> dict[str, list[str]]:
 
 def protection_of(settings: Settings, places: Places) -> Protection:
     """What shields a box with these settings from its processors; tries it out."""
-    with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
-        return of_settings(settings, places.data.root, Path(folder) / "etc")
+    return tried(settings, places.data.root)
 
 
 @contextmanager

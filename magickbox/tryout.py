@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -133,8 +132,7 @@ def try_out(
 
 def examine(processor: Processor, settings: Settings, environment: Mapping[str, str], data: Path) -> list[str]:
     """What would keep a processor from running on this machine, as far as can be told without running it."""
-    with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
-        shield = protection.of_settings(settings, data, Path(folder) / "etc")
+    shield = protection.tried(settings, data)
     path = clean_environment(environment, Path(sys.executable))["PATH"]
     program = processor.command[0] if processor.command else ""
     found = [shield.refusal] if shield.refusal else []

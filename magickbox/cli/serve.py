@@ -66,7 +66,7 @@ def introduction(box: Box) -> list[str]:
         f"  data        {box.places.data.root}",
         f"  processors  {box.places.processors}: {names}",
         f"  rules       {box.places.routing}: {len(rules.rules)} rules",
-        f"  sandbox     {box.protection.refusal or box.protection.warning or box.protection.describe()}",
+        f"  sandbox     {box.protection.told_at_start[1]}",
         f"  logs        {box.places.data.logs}",
     ]
     if (tls := box.receiver.tls_address) is not None:

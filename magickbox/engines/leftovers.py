@@ -39,13 +39,15 @@ class Seen:
 class Kin:
     """By what a run's processes are known; see above. ``born`` spares a look at those that are older than the run.
 
-    ``members`` gives the processes of its control group, ``session`` is the one that the run began.
+    ``members`` gives the processes of its control group, ``session`` is the one that the run began. ``enclosed`` says
+    that nothing can leave that group, so that an empty one needs no look at all processes.
     """
 
     marks: Mapping[str, str]
     session: int | None = None
     born: int = 0
     members: Callable[[], set[int]] = set
+    enclosed: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def find(kin: Kin) -> list[Seen]:
     """The living processes of a run."""
     wanted = {os.fsencode(f"{key}={value}") for key, value in kin.marks.items()}
     members = kin.members()
+    if kin.enclosed and not members:
+        return []
     living = [seen for seen in _everything() if seen.born >= kin.born and seen.pid != os.getpid()]
     ours = {s.pid for s in living if s.session == kin.session or s.pid in members or _is_marked(s.pid, wanted)}
     return _with_children(living, ours)

@@ -109,7 +109,13 @@ class LocalEngine:
                 child = self._start(run, log, limits, group, gate)
             except (OSError, ValueError) as exc:
                 return _not_started(run, exc, log)
-            kin = Kin(self._marks(run.name), child.pid, child.born, group.members if group else set)
+            kin = Kin(
+                self._marks(run.name),
+                child.pid,
+                child.born,
+                group.members if group else set,
+                sandbox is not None and group is not None,
+            )
             try:
                 started(self._handle(child, limits))
                 launch.let_go(run, gate, sandbox, self._environment_of(run))

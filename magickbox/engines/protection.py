@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,12 @@ class Protection:
             "limited_by": f"cgroup v{self.groups.version}" if self.groups else "rlimits",
         }
 
+    @property
+    def told_at_start(self) -> tuple[str, str]:
+        """A level for the log, and what there is to say."""
+        wrong = self.refusal or self.warning
+        return ("warning", wrong) if wrong else ("info", self.describe())
+
     def describe(self) -> str:
         """One sentence of what processors are held by."""
         by = f"control groups (version {self.groups.version})" if self.groups else "limits of each process (rlimits)"
@@ -51,6 +58,12 @@ def of_settings(settings: Settings, box: Path, store: Path) -> Protection:
     file_size = settings.max_file_size.of(status.f_blocks * status.f_frsize)
     limits = Limits(memory or None, None, settings.max_processes, file_size or None)
     return find_out(settings.sandbox, box, limits, settings.sandbox_shows, store)
+
+
+def tried(settings: Settings, box: Path) -> Protection:
+    """The same to be looked at only: what it would need to run is gone again."""
+    with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
+        return of_settings(settings, box, Path(folder) / "etc")
 
 
 def find_out(
