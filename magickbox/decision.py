@@ -6,11 +6,12 @@ that editing the rules affects later jobs only.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from magickbox.destination import Destination
+from magickbox.resultcheck import Came, CheckFinding, Damage, examine
 from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, matches_whole
 from magickbox.tagpath import TagPath
 
@@ -65,6 +66,7 @@ class Facts:
     calling_ae: str
     outcome: str
     sender: str = ""  # the address that the original came from
+    came: Came = field(default_factory=Came)
 
 
 class Verdict(StrEnum):
@@ -118,7 +120,10 @@ class EndpointFinding:
 
 @dataclass(frozen=True)
 class RuleFinding:
-    """Why a rule matched or not; ``ended_by`` is the index of the earlier rule that let no later ones be looked at."""
+    """Why a rule matched or not; ``ended_by`` is the index of the earlier rule that let no later ones be looked at.
+
+    ``failed`` are its checks that did not pass: nothing of it is sent then.
+    """
 
     index: int
     rule: Rule
@@ -126,6 +131,7 @@ class RuleFinding:
     endpoints: tuple[EndpointFinding, ...] = ()
     listing: Listing | None = None
     ended_by: int | None = None
+    failed: tuple[CheckFinding, ...] = ()
 
     @property
     def applies(self) -> bool:
@@ -149,6 +155,7 @@ class PlannedDelivery:
     waits_for: int | None
     has_fallback: bool
     instances: tuple[Candidate, ...]
+    held: str = ""  # why it is not to be sent
 
 
 @dataclass(frozen=True)
@@ -161,15 +168,7 @@ class Decision:
     deliveries: tuple[PlannedDelivery, ...]
 
 
-@dataclass(frozen=True)
-class Following:
-    """What the end of a delivery means for others: those to start and those to skip."""
-
-    start: tuple[PlannedDelivery, ...]
-    skip: tuple[PlannedDelivery, ...]
-
-
-def decide(rules: Rules, facts: Facts, look: Look) -> Decision:
+def decide(rules: Rules, facts: Facts, look: Look, damage: Damage = lambda _path: "") -> Decision:
     """Decide by the rules what is to be done with a job whose processing has ended."""
     listings: dict[str, Listing] = {}
 
@@ -186,25 +185,12 @@ def decide(rules: Rules, facts: Facts, look: Look) -> Decision:
         elif (verdict := _judge(rule, facts)) is not Verdict.MATCHED:
             finding = RuleFinding(index, rule, verdict)
         else:
-            finding = _look_at(index, rule, facts, listing_of)
+            finding = _check(_look_at(index, rule, facts, listing_of), facts, damage)
         if rule.last and finding.applies:
             ended_by = index
         findings.append(finding)
     deliveries = tuple(delivery for finding in findings for delivery in _plan(finding, facts))
     return Decision(facts, rules.digest, tuple(findings), deliveries)
-
-
-def follow(deliveries: Sequence[PlannedDelivery], ended: PlannedDelivery, delivered: bool) -> Following:
-    """What the end of one delivery starts and skips; ``delivered`` says that all its instances arrived."""
-    waiting = tuple(each for each in deliveries if each.rule == ended.rule and each.waits_for is not None)
-    direct = tuple(each for each in waiting if each.waits_for == ended.entry)
-    if not delivered:
-        return Following(direct, ())
-    skipped = {ended.entry}
-    for each in sorted(waiting, key=lambda planned: planned.entry):
-        if each.waits_for in skipped:
-            skipped.add(each.entry)
-    return Following((), tuple(each for each in waiting if each.entry in skipped - {ended.entry}))
 
 
 def _judge(rule: Rule, facts: Facts) -> Verdict:
@@ -228,6 +214,15 @@ def _look_at(index: int, rule: Rule, facts: Facts, listing_of: Callable[[str], L
         for number, (endpoint, wants) in enumerate(zip(rule.endpoints, wanting, strict=True))
     )
     return RuleFinding(index, rule, Verdict.MATCHED, endpoints, listing)
+
+
+def _check(finding: RuleFinding, facts: Facts, damage: Damage) -> RuleFinding:
+    applying = [each for each in finding.endpoints if each.verdict is Verdict.APPLIES]
+    if not finding.rule.checks or finding.listing is None or not (applying or finding.listing.unreadable):
+        return finding
+    files = (file for each in applying for file in each.selected)
+    repeats, unreadable = max((each.repeats for each in applying), default=0), dict(finding.listing.unreadable)
+    return replace(finding, failed=examine(finding.rule.checks, files, repeats, unreadable, facts.came, damage))
 
 
 def _select(index: int, endpoint: Endpoint, files: Sequence[Candidate]) -> EndpointFinding:
@@ -287,6 +282,7 @@ def _plan(finding: RuleFinding, facts: Facts) -> list[PlannedDelivery]:
                 waits_for=gate,
                 has_fallback=each.endpoint.gate and each is not applying[-1],
                 instances=each.selected,
+                held="; ".join(map(str, finding.failed)),
             )
         )
         gate = each.index if each.endpoint.gate else gate

@@ -50,7 +50,8 @@ class NewDelivery:
     """An entry that applies, as the decision hands it over to be recorded.
 
     ``waits_for`` is the position, in the sequence handed over with it, of the nearest gate before it in its rule.
-    ``has_fallback`` says that a later entry takes over if this one fails: its retry budget is then short.
+    ``has_fallback`` says that a later entry takes over if this one fails: its retry budget is then short. ``held``, if
+    not empty, says why it is not to be sent: it is DEAD from the beginning, until a person tries it.
     """
 
     rule: str
@@ -60,6 +61,7 @@ class NewDelivery:
     waits_for: int | None
     has_fallback: bool
     items: tuple[NewItem, ...]
+    held: str = ""
 
 
 @dataclass(frozen=True)

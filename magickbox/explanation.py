@@ -17,6 +17,7 @@ from magickbox.decision import (
     TestFinding,
     Verdict,
 )
+from magickbox.resultcheck import CheckFinding
 
 HIDDEN = "(hidden)"
 _LONGEST = 80
@@ -97,6 +98,8 @@ def _entry_facts(finding: EndpointFinding, rule: RuleFinding, facts: Facts) -> d
         told |= {"selected": len(finding.selected), "of": finding.candidates}
     if rule.listing is not None:
         told |= {"other": rule.listing.other, "unreadable": len(rule.listing.unreadable)}
+    if rule.failed and finding.verdict is Verdict.APPLIES:
+        told |= {"held": "; ".join(map(str, rule.failed))}
     return told | {"to": finding.endpoint.destination, "reason": endpoint_reason(finding, rule, facts)}
 
 
@@ -111,9 +114,16 @@ def _rule(finding: RuleFinding, facts: Facts, with_values: bool) -> dict[str, An
         "calling_ae": rule.calling_ae.pattern if rule.calling_ae else None,
         "directory": rule.directory,
         "break": rule.last,
+        "check": list(rule.checks),
+        "failed": [_failed(each, with_values) for each in finding.failed],
         "files": None if finding.listing is None else _listing(finding.listing, with_values),
         "entries": [_endpoint(each, finding, facts, with_values) for each in finding.endpoints],
     }
+
+
+def _failed(finding: CheckFinding, with_values: bool) -> dict[str, Any]:
+    told = {"check": finding.key, "failing": finding.failing, "of": finding.of, "reason": str(finding)}
+    return {**told, "files": list(finding.paths)} if with_values else told
 
 
 def _listing(listing: Listing, with_values: bool) -> dict[str, Any]:
@@ -163,6 +173,7 @@ def _delivery(planned: PlannedDelivery) -> dict[str, Any]:
         "instances": len(planned.instances),
         "waits_for": planned.waits_for,
         "has_fallback": planned.has_fallback,
+        "held": planned.held,
     }
 
 
@@ -173,6 +184,9 @@ def _rule_lines(finding: RuleFinding, facts: Facts, with_values: bool) -> list[s
         lines += [f"  {text}" for text in _matching_lines(finding, facts)]
     if finding.listing is not None:
         lines += [f"  {text}" for text in _listing_lines(finding, finding.listing, with_values)]
+    for failed in finding.failed:
+        lines.append(f"  nothing of this rule is sent, check {failed}")
+        lines += [f"    {_quoted(path)}" for path in failed.paths] if with_values else []
     for each in finding.endpoints:
         lines.append(f"  {_endpoint_line(each, finding, facts)}")
         for number, which in enumerate(each.filters):
@@ -224,6 +238,7 @@ def _planned_line(planned: PlannedDelivery) -> str:
     by = f"rule {planned.rule + 1}, entry {planned.entry + 1}"
     what = f"{len(planned.instances)} instances to {planned.destination} ({by})"
     when = "at once" if planned.waits_for is None else f"only if entry {planned.waits_for + 1} fails"
+    when = "held back" if planned.held else when
     return f"{when}: {what}"
 
 

@@ -13,21 +13,34 @@ from magickbox.errors import MagickboxError
 from magickbox.explanation import explain, log_lines
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
-from magickbox.ledger import Ledger, Transaction, deliveries, jobs
+from magickbox.ledger import Ledger, Transaction, deliveries, endings, jobs
 from magickbox.logs import Note, Seldom
 from magickbox.processor import FAILED, NO_PROCESSOR
+from magickbox.resultcheck import Came
 from magickbox.routing import Rules
-from magickbox.selection import look_below
+from magickbox.selection import damage_below, look_below
 from magickbox.steps import Reached, Step, unwatched
 
 PAUSE = 5.0
 _NO_RULE = "the outcome is failed and no rule took it"
 
 
-def decision_for(job: Job, folder: Path, rules: Rules) -> Decision:
+def decision_for(job: Job, folder: Path, rules: Rules, came: Came) -> Decision:
     """Decide about one job with these rules; reads its files, writes nothing."""
-    facts = Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR, job.peer)
-    return decide(rules, facts, look_below(folder))
+    facts = Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR, job.peer, came)
+    return decide(rules, facts, look_below(folder), damage_below(folder))
+
+
+def came_of(tx: Transaction, job: Job, rules: Rules) -> Came:
+    """The UIDs of a job's input, if any rule looks at them."""
+    if not any(rule.checks for rule in rules.rules):
+        return Came()
+    every = [held.instance for held in jobs.held_by(tx, job.id)]
+    return Came(
+        frozenset(each.study for each in every),
+        frozenset(each.series for each in every),
+        frozenset(each.sop_instance for each in every),
+    )
 
 
 class Route:
@@ -101,7 +114,9 @@ class Route:
         if self._has_gone(job):
             return
         rules = self._rules()
-        decision = decision_for(job, self._folder_of(job.id), rules)
+        with self._ledger.reading() as tx:
+            came = came_of(tx, job, rules)
+        decision = decision_for(job, self._folder_of(job.id), rules, came)
         self._reached(Step.DECIDED)
         why = json.dumps(explain(decision, with_values=False))
         with self._ledger.transaction() as tx:
@@ -113,7 +128,7 @@ class Route:
             self._note("info", "rule", {"job": job.id, **line})
         level = "warning" if moved.state is JobState.ATTENTION else "info"
         # The job's reason may quote the processor, and that a patient: it stays in the ledger.
-        why = _NO_RULE if moved.state is JobState.ATTENTION else moved.reason
+        why = _NO_RULE if moved.state is JobState.ATTENTION and not _failed_checks(decision) else moved.reason
         facts = {"job": job.id, "deliveries": len(ids), "state": moved.state, "reason": why}
         self._note(level, "routed", facts)
         self._on_routed()
@@ -144,10 +159,21 @@ def _move(tx: Transaction, job: Job, decision: Decision, count: int) -> Job:
     aside = _left_aside(decision)
     if count:
         planned = "1 delivery" if count == 1 else f"{count} deliveries"
-        return jobs.move(tx, job.id, Move.ROUTE, f"{planned} decided by {_rules_that_apply(decision)}{aside}")
+        jobs.move(tx, job.id, Move.ROUTE, f"{planned} decided by {_rules_that_apply(decision)}{aside}")
+        endings.settle(tx, job.id)  # all may be held back
+        return jobs.get(tx, job.id)
+    if failed := _failed_checks(decision):
+        return jobs.move(tx, job.id, Move.ALARM, f"{failed}{aside}")
     if (job.outcome or "").casefold() == FAILED:
         return jobs.move(tx, job.id, Move.ALARM, f"{_NO_RULE}: {job.message}{aside}")
     return jobs.move(tx, job.id, Move.SETTLE, f"no rule asks for a delivery{aside}")
+
+
+def _failed_checks(decision: Decision) -> str:
+    """Which rules hold their files back and why, without names; empty if none does."""
+    return "; ".join(
+        f"not sent by '{finding.rule.name}', check {failed}" for finding in decision.rules for failed in finding.failed
+    )
 
 
 def _left_aside(decision: Decision) -> str:
@@ -176,6 +202,7 @@ def as_new(planned: tuple[PlannedDelivery, ...]) -> list[NewDelivery]:
             waits_for=None if p.waits_for is None else place[p.rule, p.waits_for],
             has_fallback=p.has_fallback,
             items=tuple(NewItem(c.path, c.sop_instance, c.sop_class, c.transfer_syntax) for c in p.instances),
+            held=p.held,
         )
         for p in planned
     ]

@@ -12,6 +12,7 @@ import regex
 
 from magickbox.destination import Destination
 from magickbox.errors import ConfigError
+from magickbox.resultcheck import tags_for
 from magickbox.tagpath import TagPath
 
 MAX_TESTED = 1024  # characters of a value that a pattern sees: what a pattern costs grows with them
@@ -91,7 +92,8 @@ class Rule:
     """Which jobs it looks at (called and calling AE title), where its instances lie, and where they go.
 
     ``off`` says what switches it off, empty if nothing does. ``last``: if it matches and an entry applies, later rules
-    are not looked at. ``directory`` is relative to the job's folder.
+    are not looked at. ``directory`` is relative to the job's folder. ``checks`` are what must be true of the files
+    that it would send (``resultcheck``).
     """
 
     name: str
@@ -101,6 +103,7 @@ class Rule:
     directory: str = "OUTPUT"
     off: str = ""
     last: bool = False
+    checks: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -109,9 +112,9 @@ class Rule:
 
     @property
     def tags(self) -> frozenset[TagPath]:
-        """Every element that its filters look at."""
+        """Every element that its filters and checks look at."""
         filters = (each for endpoint in self.endpoints for each in endpoint.filters)
-        return frozenset(test.tag for each in filters for test in each.tests)
+        return frozenset(test.tag for each in filters for test in each.tests) | tags_for(self.checks)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from magickbox.tagpath import TagPath
 
 _PREFIX_AT, _PREFIX = 128, b"DICM"
 _OUR_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_BEYOND = 0xFFFFFFFF  # no tag comes after it: to the end of the dataset
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE})
 
 
@@ -44,6 +45,25 @@ def look_below(job: Path) -> Look:
         return _list(job, top, wanted)
 
     return look
+
+
+def damage_below(job: Path) -> Callable[[str], str]:
+    """How a decision finds out that a file of one job folder cannot be read to its end; empty if it can."""
+
+    def damage(name: str) -> str:
+        try:
+            fd = os.open(job / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(fd, "rb", buffering=0) as stream:
+                scan(stream, read_file_meta(stream).transfer_syntax, frozenset(), _BEYOND)
+        except UnreadableHeader as exc:
+            return str(exc)
+        except OSError as exc:
+            if exc.errno in _OUR_TROUBLE:
+                raise
+            return exc.strerror or "cannot be read"
+        return ""
+
+    return damage
 
 
 def _list(job: Path, top: Path, wanted: frozenset[TagPath]) -> Listing:

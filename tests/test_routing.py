@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from magickbox.decision import (
     Decision,
     Facts,
-    Following,
     Listing,
     PlannedDelivery,
     Verdict,
     decide,
-    follow,
 )
 from magickbox.destination import DicomDestination
 from magickbox.errors import ConfigError
+from magickbox.following import Following, follow
 from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, pattern
 from magickbox.tagpath import TagPath, parse_tag_path
 

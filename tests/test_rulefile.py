@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from magickbox.destination import DicomDestination, FolderDestination, Secret, StowDestination, Tls
 from magickbox.pathpattern import DEFAULT_PATTERN
 from magickbox.positionedjson import NotJson, read
+from magickbox.resultcheck import CHECKS
 from magickbox.routing import Rule, Rules
 from magickbox.rules.check import schema
 from magickbox.rules.file import EMPTY, LARGEST, RulesRefused, load, parse
@@ -92,6 +93,12 @@ def test_the_contracts_example_in_the_fields_words() -> None:
         ["0008,103E", "0008,0060"],
         ["0008,103E"],
     ]
+
+
+def test_result_checks_that_are_asked_for() -> None:
+    assert one(rule()).checks == ()
+    assert one(rule(check={"unique": "T", "loads": 1, "uids": 0})).checks == ("loads", "unique")
+    assert set(schema()["$defs"]["check"]["properties"]) == set(CHECKS)
 
 
 def test_entries_stand_in_the_order_of_objects_and_of_keys_in_the_file() -> None:
@@ -207,6 +214,13 @@ def test_a_file_that_is_no_text_of_rules(tmp_path: Path, content: bytes, said: s
         (text_of(rule(RouteDirectory=".")), "nothing empty"),
         (text_of(rule(RouteDirectory="OUT\0PUT")), "nothing empty"),
         (text_of(rule(AETitleIn="")), 'found ""'),
+        (text_of(rule(check={})), "routing[0].check: expected an object with at least one of loads, uids, same_study"),
+        (
+            text_of(rule(check={"same_studdy": 1})),
+            "routing[0].check.same_studdy: unknown key, did you mean 'same_study'?",
+        ),
+        (text_of(rule(check={"loads": "yes"})), "routing[0].check.loads: expected 1"),
+        (text_of(rule(check=["loads"])), "routing[0].check: expected an object"),
         (text_of(rule(send={})), "routing[0].send: expected a list of objects"),
         (text_of(rule(send=[ENDPOINT])), "routing[0].send[0].IP: expected an object with IP, PORT"),
     ],

@@ -11,7 +11,7 @@ from magickbox.errors import NotFound
 from magickbox.explanation import as_text, explain
 from magickbox.job import HAS_FOLDER, Job, JobState
 from magickbox.ledger import jobs
-from magickbox.route import decision_for
+from magickbox.route import came_of, decision_for
 from magickbox.routing import Rules
 from magickbox.rules.file import load
 
@@ -31,9 +31,10 @@ def run(args: argparse.Namespace) -> int:
     rules = _rules(args, data, places.settings(args).settings)
     with places.ledger_to_read(args).reading() as tx:
         job = jobs.get(tx, args.job)
+        came = came_of(tx, job, rules)
     if job.state not in HAS_FOLDER:
         raise NotFound(f"{job.id} is {job.state}: its files are not there any more")
-    decision = decision_for(job, data.jobs / job.id, rules)
+    decision = decision_for(job, data.jobs / job.id, rules, came)
     if args.json:
         print_json(explain(decision, with_values=True))
         return 0

@@ -71,8 +71,8 @@ def record_decision(tx: Transaction, job: str, rules_digest: str, why_json: str)
 def plan(tx: Transaction, job: str, n: int, planned: Sequence[NewDelivery]) -> list[int]:
     """Record the deliveries of decision ``n`` in their order and return their ids.
 
-    What waits for no gate is open from now on. Raises ValueError for an empty selection or a gate that does not come
-    before what waits for it.
+    What waits for no gate is open from now on; what is held back is dead, and a person may try it. Raises ValueError
+    for an empty selection or a gate that does not come before what waits for it.
     """
     ids: list[int] = []
     for position, new in enumerate(planned):
@@ -85,15 +85,16 @@ def plan(tx: Transaction, job: str, n: int, planned: Sequence[NewDelivery]) -> l
 
 
 def _add(tx: Transaction, job: str, n: int, new: NewDelivery, gate: int | None) -> int:
-    moment = to_text(now()) if gate is None else None
-    state = DeliveryState.OPEN if gate is None else DeliveryState.WAITING
+    moment = to_text(now()) if gate is None and not new.held else None
+    state = DeliveryState.DEAD if new.held else DeliveryState.OPEN if gate is None else DeliveryState.WAITING
+    ended, reason = (to_text(now()), f"not sent, check {new.held}") if new.held else (None, "")
     added = tx.execute(
         "INSERT INTO deliveries (job, decision, rule, entry, lane, destination, host, port, calling_ae, called_ae,"
-        " gate, waits_for, fallback, state, opened, next_try, instances)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " gate, waits_for, fallback, state, opened, next_try, ended, reason, instances)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job, n, new.rule, new.entry, lane_of(new.destination), *to_row(new.destination), int(new.gate), gate,
-            int(new.has_fallback), state, moment, moment, len(new.items),
+            int(new.has_fallback), state, moment, moment, ended, reason, len(new.items),
         ),
     )  # fmt: skip
     number = added.lastrowid

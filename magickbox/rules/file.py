@@ -13,6 +13,7 @@ from typing import Any
 
 from magickbox.errors import ConfigError
 from magickbox.positionedjson import Document, NotJson, Path, read
+from magickbox.resultcheck import CHECKS
 from magickbox.routing import Endpoint, InstanceFilter, Pattern, Rule, Rules, TagTest, pattern
 from magickbox.rules.check import Problem, problems, told
 from magickbox.rules.destinations import Translator
@@ -106,6 +107,7 @@ class _Translation:
             directory=value.get("RouteDirectory", "OUTPUT"),
             off=next((key for key in ("status", "enabled") if not _yes(value.get(key, 1))), ""),
             last=_yes(value.get("break", 0)),
+            checks=tuple(key for key in CHECKS if _yes(value.get("check", {}).get(key, 0))),
         )
 
     def _endpoint(self, outcome: str, value: Mapping[str, Any]) -> Endpoint:
