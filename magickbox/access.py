@@ -1,7 +1,7 @@
 """Who may open an association: by calling AE title and address, and how many at once."""
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from magickbox.association import same_title
@@ -40,20 +40,28 @@ def read_caller(text: str) -> Caller:
 
 @dataclass(frozen=True)
 class Access:
-    """The rules of admission; ``callers`` None lets in anyone, ``knows`` None takes any called AE title."""
+    """The rules of admission; ``callers`` None lets in anyone, ``knows`` None takes any called AE title.
+
+    ``max_per_caller`` bounds the associations of one calling AE title.
+    """
 
     max_associations: int = 200
     callers: tuple[Caller, ...] | None = None
     knows: Callable[[str], bool] | None = None
+    max_per_caller: int | None = None
 
-    def judge(self, request: Request, open_associations: int, has_room: bool) -> Refusal | None:
-        """Why a request is refused, or None if it is not (contracts, section 2)."""
+    def judge(self, request: Request, calling: Collection[str], obstacle: str | None = None) -> Refusal | None:
+        """Why a request is refused, or None if it is not (contracts, section 2).
+
+        ``calling`` are the calling AE titles of the associations that are open, ``obstacle`` is why none can be taken.
+        """
         if self.callers is not None and not any(caller.lets_in(request) for caller in self.callers):
             return Refusal(*CALLING_NOT_RECOGNIZED, "calling AE title and address are not in calling_ae_allowed")
         if self.knows is not None and not self.knows(request.called_ae):
             return Refusal(*CALLED_NOT_RECOGNIZED, "no processor serves this called AE (unknown_called_ae = reject)")
-        if open_associations >= self.max_associations:
-            return Refusal(*LIMIT_EXCEEDED, f"{open_associations} associations are open (max_associations)")
-        if not has_room:
-            return Refusal(*LIMIT_EXCEEDED, "the disk is below its free-space mark (min_free)")
-        return None
+        if len(calling) >= self.max_associations:
+            return Refusal(*LIMIT_EXCEEDED, f"{len(calling)} associations are open (max_associations)")
+        own = sum(same_title(title, request.calling_ae) for title in calling) if self.max_per_caller else 0
+        if self.max_per_caller is not None and own >= self.max_per_caller:
+            return Refusal(*LIMIT_EXCEEDED, f"this calling AE has {own} associations open (max_per_caller)")
+        return None if obstacle is None else Refusal(*LIMIT_EXCEEDED, obstacle)

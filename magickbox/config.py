@@ -4,25 +4,34 @@
 """
 
 import difflib
-import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from magickbox.access import Caller, read_caller
-from magickbox.association import title_problem
-from magickbox.clock import seconds
+from magickbox.access import Caller
 from magickbox.disk import Mark, read_mark
 from magickbox.errors import ConfigError
 from magickbox.hooksetting import masked, read_command, read_webhook
 from magickbox.processor import Group, Late
+from magickbox.settingvalues import (
+    FOR_EVER,
+    Value,
+    callers,
+    duration,
+    flag,
+    folders,
+    limited,
+    one_of,
+    size,
+    text,
+    title,
+    whole,
+)
 
-FOR_EVER = math.inf
 PREFIX = "MAGICKBOX_"
 PLACES = ("data", "config", "routing", "processors")  # options that are no settings, but have variables too
-Value = str | int | float | bool | list[str]
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,9 @@ class Settings:
     unknown_called_ae: str = "accept"
     calling_ae_allowed: tuple[Caller, ...] | None = None
     max_associations: int = 200
+    max_per_caller: int | None = None
+    max_waiting: int = 10_000
+    receivers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     fsync: bool = True
     min_free: Mark = field(default_factory=lambda: Mark(share=0.05))
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -82,143 +94,64 @@ class Setting:
     shown: Callable[[Value], object] = lambda value: value
 
 
-def _text(value: Value) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text")
-    return value.strip()
-
-
-def _title(value: Value) -> str:
-    text = _text(value)
-    problem = title_problem(text)
-    if problem:
-        raise ValueError(problem)
-    return text
-
-
-def _whole(low: int, high: int) -> Callable[[Value], int]:
-    def read(value: Value) -> int:
-        try:
-            number = int(value) if not isinstance(value, bool | list | float) else None
-        except ValueError:
-            number = None
-        if number is None or not low <= number <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return number
-
-    return read
-
-
-def _duration(value: Value) -> float:
-    if isinstance(value, bool | list):
-        raise ValueError("must be a number of seconds, or a text such as '15 min'")
-    if isinstance(value, str) and value.strip().casefold() in ("for ever", "forever"):
-        return FOR_EVER
-    number = seconds(str(value))
-    if number < 0:
-        raise ValueError("must not be negative")
-    return number
-
-
-def _limited(value: Value) -> float:
-    number = _duration(value)
-    if number == FOR_EVER:
-        raise ValueError("cannot be for ever")
-    return number
-
-
-def _flag(value: Value) -> bool:
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    try:
-        return words[str(value).strip().casefold()]
-    except KeyError:
-        raise ValueError("must be true or false") from None
-
-
-def _one_of(*words: str) -> Callable[[Value], str]:
-    def read(value: Value) -> str:
-        if str(value).strip().casefold() not in words:
-            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
-        return str(value).strip().casefold()
-
-    return read
-
-
-def _callers(value: Value) -> tuple[Caller, ...] | None:
-    entries = value if isinstance(value, list) else [part for part in str(value).split(",") if part.strip()]
-    if [str(e).strip().casefold() for e in entries] == ["any"]:
-        return None
-    if not entries:
-        raise ValueError('must be \'any\' or a list of AE titles such as "PACS" or "PACS@10.0.0.0/24"')
-    return tuple(read_caller(str(entry)) for entry in entries)
-
-
-def _folders(value: Value) -> tuple[Path, ...]:
-    entries = value if isinstance(value, list) else [part for part in str(value).split(",") if part.strip()]
-    found = tuple(Path(str(entry).strip()) for entry in entries if str(entry).strip().casefold() != "none")
-    if any(not path.is_absolute() or path == Path("/") for path in found):
-        raise ValueError("must be a list of absolute paths of folders, such as /srv/models, and never all of /")
-    return found
-
-
-def _size(value: Value) -> Mark:
-    try:
-        return read_mark(str(value))
-    except ConfigError:
-        raise ValueError("must be a share such as '80%' or a size such as '16G'; 0 is no limit") from None
-
-
 SETTINGS: dict[str, Setting] = {
-    "ae_title": Setting(_title, "MAGICKBOX", "the box's own AE title; any called AE title is answered"),
-    "host": Setting(_text, "0.0.0.0", "the address to listen on"),  # noqa: S104
-    "port": Setting(_whole(0, 65535), "11112", "the one DICOM port; 0 takes a free one"),
-    "tls_port": Setting(_whole(0, 65535), "unset", "a second DICOM port, with TLS (registered: 2762); 0: a free one"),
-    "tls_certificate": Setting(_text, "unset", "PEM file with the box's certificate, and those between it and its CA"),
-    "tls_key": Setting(_text, "unset", "PEM file with the certificate's private key, without a pass phrase"),
-    "tls_ca": Setting(_text, "unset", "PEM file with the CAs that the certificates of peers may come from"),
+    "ae_title": Setting(title, "MAGICKBOX", "the box's own AE title; any called AE title is answered"),
+    "host": Setting(text, "0.0.0.0", "the address to listen on"),  # noqa: S104
+    "port": Setting(whole(0, 65535), "11112", "the one DICOM port; 0 takes a free one"),
+    "tls_port": Setting(whole(0, 65535), "unset", "a second DICOM port, with TLS (registered: 2762); 0: a free one"),
+    "tls_certificate": Setting(text, "unset", "PEM file with the box's certificate, and those between it and its CA"),
+    "tls_key": Setting(text, "unset", "PEM file with the certificate's private key, without a pass phrase"),
+    "tls_ca": Setting(text, "unset", "PEM file with the CAs that the certificates of peers may come from"),
     "client_certificates": Setting(
-        _one_of("off", "optional", "required"), "off", "certificates of peers: off, optional or required"
+        one_of("off", "optional", "required"), "off", "certificates of peers: off, optional or required"
     ),
-    "web_host": Setting(_text, "127.0.0.1", "the address of the page (reserved: this version has no page)"),
-    "web_port": Setting(_whole(0, 65535), "8080", "the port of the page (reserved: this version has no page)"),
-    "me": Setting(_text, "unset", "host of the default PACS; stands for $me in routing rules"),
-    "me_port": Setting(_whole(1, 65535), "unset", "port of the default PACS; stands for $port in routing rules"),
+    "web_host": Setting(text, "127.0.0.1", "the address of the page (reserved: this version has no page)"),
+    "web_port": Setting(whole(0, 65535), "8080", "the port of the page (reserved: this version has no page)"),
+    "me": Setting(text, "unset", "host of the default PACS; stands for $me in routing rules"),
+    "me_port": Setting(whole(1, 65535), "unset", "port of the default PACS; stands for $port in routing rules"),
     "group": Setting(
-        lambda v: Group(_one_of("study", "association")(v)), "study", "what a job gathers: study or association"
+        lambda v: Group(one_of("study", "association")(v)), "study", "what a job gathers: study or association"
     ),
-    "settle": Setting(_limited, "15", "seconds to wait after the last association ended; 0: at its release"),
-    "settle_open": Setting(_limited, "30", "seconds after which an open association that sends nothing lets go"),
-    "settle_after_abort": Setting(_limited, "60", "seconds to wait after an abort, for the sender's second try"),
-    "max_wait": Setting(_limited, "3600", "seconds after its first instance at which a job is born in any case"),
-    "on_abort": Setting(_one_of("process", "hold"), "process", "what becomes of a job whose last end was an abort"),
+    "settle": Setting(limited, "15", "seconds to wait after the last association ended; 0: at its release"),
+    "settle_open": Setting(limited, "30", "seconds after which an open association that sends nothing lets go"),
+    "settle_after_abort": Setting(limited, "60", "seconds to wait after an abort, for the sender's second try"),
+    "max_wait": Setting(limited, "3600", "seconds after its first instance at which a job is born in any case"),
+    "on_abort": Setting(one_of("process", "hold"), "process", "what becomes of a job whose last end was an abort"),
     "late": Setting(
-        lambda v: Late(_one_of("new", "rerun")(v)), "new", "what a job of late instances gets: new ones, or all (rerun)"
+        lambda v: Late(one_of("new", "rerun")(v)), "new", "what a job of late instances gets: new ones, or all (rerun)"
     ),
     "unknown_called_ae": Setting(
-        _one_of("accept", "reject"), "accept", "a called AE that no processor serves: accept (and route) or reject"
+        one_of("accept", "reject"), "accept", "a called AE that no processor serves: accept (and route) or reject"
     ),
-    "calling_ae_allowed": Setting(_callers, "any", "who may send: any, or a list such as PACS, CT1@10.0.0.0/24"),
-    "max_associations": Setting(_whole(1, 10000), "200", "associations at once; more are rejected for now"),
-    "fsync": Setting(_flag, "true", "false: answer before an image is safe from a power cut (faster, your choice)"),
+    "calling_ae_allowed": Setting(callers, "any", "who may send: any, or a list such as PACS, CT1@10.0.0.0/24"),
+    "max_associations": Setting(whole(1, 10000), "200", "associations at once; more are rejected for now"),
+    "max_per_caller": Setting(
+        whole(1, 10000), "unset", "associations at once of one calling AE title; more are rejected for now"
+    ),
+    "max_waiting": Setting(
+        whole(1, 10_000_000), "10000", "jobs waiting for a processor above which receiving slows; at twice it, no more"
+    ),
+    "receivers": Setting(whole(0, 64), "2, or 1 on one core", "processes that receive; 0: the box's own process"),
+    "fsync": Setting(flag, "true", "false: answer before an image is safe from a power cut (faster, your choice)"),
     "min_free": Setting(
         lambda v: read_mark(str(v)), "5%", "free disk space below which nothing new is taken: a share or a size"
     ),
-    "slots": Setting(_whole(1, 1024), "number of cores", "processors at once"),
-    "timeout": Setting(_limited, "3600", "seconds that a processor may run, if it does not say otherwise"),
-    "stop_grace": Setting(_limited, "20", "seconds that a processor gets to end when it is told to"),
+    "slots": Setting(whole(1, 1024), "number of cores", "processors at once"),
+    "timeout": Setting(limited, "3600", "seconds that a processor may run, if it does not say otherwise"),
+    "stop_grace": Setting(limited, "20", "seconds that a processor gets to end when it is told to"),
     "sandbox": Setting(
-        _one_of("auto", "required", "off"), "auto", "processors in a sandbox: where it works (auto), always, or off"
+        one_of("auto", "required", "off"), "auto", "processors in a sandbox: where it works (auto), always, or off"
     ),
-    "sandbox_shows": Setting(_folders, "none", "folders that processors see too, read-only: models, programs"),
-    "max_memory": Setting(_size, "80%", "memory of a processor that does not say otherwise: a share or a size; 0: all"),
-    "max_processes": Setting(_whole(1, 4194304), "4096", "processes and threads of a processor, likewise"),
-    "max_file_size": Setting(_size, "100G", "the largest file that a processor may write, likewise; 0: any"),
-    "keep_done": Setting(_duration, "7 days", "how long jobs stay whose deliveries all arrived"),
-    "keep_unrouted": Setting(_duration, "for ever", "how long jobs stay that were to go nowhere"),
+    "sandbox_shows": Setting(folders, "none", "folders that processors see too, read-only: models, programs"),
+    "max_memory": Setting(size, "80%", "memory of a processor that does not say otherwise: a share or a size; 0: all"),
+    "max_processes": Setting(whole(1, 4194304), "4096", "processes and threads of a processor, likewise"),
+    "max_file_size": Setting(size, "100G", "the largest file that a processor may write, likewise; 0: any"),
+    "keep_done": Setting(duration, "7 days", "how long jobs stay whose deliveries all arrived"),
+    "keep_unrouted": Setting(duration, "for ever", "how long jobs stay that were to go nowhere"),
     "alarm_webhook": Setting(read_webhook, "unset", "an http or https URL that is told of trouble", masked),
     "alarm_command": Setting(read_command, "unset", "a program, with arguments, that is told of trouble"),
-    "alarm_after": Setting(_limited, "15 min", "how long nothing gets through to a destination before that is told"),
-    "alarm_pause": Setting(_limited, "4 h", "how long before trouble that goes on is told again"),
+    "alarm_after": Setting(limited, "15 min", "how long nothing gets through to a destination before that is told"),
+    "alarm_pause": Setting(limited, "4 h", "how long before trouble that goes on is told again"),
 }
 
 

@@ -60,6 +60,11 @@ class Intake(Protocol):
 
     def has_room(self) -> bool:
         """False below the free-space mark: no instance is taken then."""
+        ...
+
+    def pause(self) -> float:
+        """Seconds to wait before an instance is answered: jobs pile up, and the sender shall go slower."""
+        ...
 
 
 def _admit_all(_request: Request) -> Refusal | None:
@@ -75,6 +80,7 @@ class RecordingIntake:
 
     verdict: Callable[[Request], Refusal | None] = _admit_all
     room: bool = True
+    delay: float = 0.0
     before_report: Callable[[], None] = lambda: None
     requests: list[Request] = field(default_factory=list)
     instances: list[tuple[Association, Instance]] = field(default_factory=list)
@@ -104,3 +110,7 @@ class RecordingIntake:
     def has_room(self) -> bool:
         """What the test said."""
         return self.room
+
+    def pause(self) -> float:
+        """What the test said."""
+        return self.delay

@@ -13,6 +13,7 @@ from magickbox.association import Association, End
 from magickbox.births.birth import Birth
 from magickbox.births.newjob import Policy, conceive
 from magickbox.births.plan import BirthPlan
+from magickbox.capacity import Capacity
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.errors import UnreadableHeader
@@ -55,14 +56,15 @@ class Receive:
         birth: Birth,
         policy: Callable[[str], Policy],
         access: Access,
-        has_room: Callable[[], bool],
+        capacity: Capacity,
         own_calls: OwnCalls,
         on_born: Callable[[Job], None],
         note: Note,
     ) -> None:
         self._data, self._ledger, self._birth = data, ledger, birth
         self._policy, self._access, self._own_calls = policy, access, own_calls
-        self.has_room = has_room
+        self._capacity = capacity
+        self.has_room, self.pause = capacity.has_room, capacity.pause
         self._on_born, self._note = on_born, note
         self._events: queue.SimpleQueue[_Stored | _Ended | None] = queue.SimpleQueue()
         self._gathering = Gathering()
@@ -83,7 +85,8 @@ class Receive:
     def admit(self, request: Request) -> Association | Refusal:
         """Decide on an association (``intake.Intake``)."""
         with self._lock:
-            refusal = self._access.judge(request, len(self._open), self.has_room())
+            calling = [association.calling_ae for association in self._open.values()]
+            refusal = self._access.judge(request, calling, self._capacity.obstacle())
             if refusal is None:
                 association = self._new_association(request)
                 self._open[association.id] = association

@@ -1,7 +1,7 @@
 """The only place that wires: settings in, a box out. Starts it, stops it, and says where it listens."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,8 @@ from magickbox.access import Access
 from magickbox.alarms import Alarms, AlarmTimes
 from magickbox.births.birth import Birth
 from magickbox.births.newjob import Policy
+from magickbox.births.policies import policy_of
+from magickbox.capacity import LOOK_EVERY, Capacity
 from magickbox.config import Settings
 from magickbox.control import ControlServer
 from magickbox.datafolder import BoxLock, DataFolder
@@ -22,11 +24,11 @@ from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection, of_settings, tried
 from magickbox.errors import ConfigError
 from magickbox.folders.store import FolderSender
-from magickbox.gathering import Waits
 from magickbox.hooks.configured import hooks_of
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
-from magickbox.ledger import Ledger
+from magickbox.job import JobState
+from magickbox.ledger import Ledger, jobs
 from magickbox.logs import LogFile
 from magickbox.mending.recovery import Recovery
 from magickbox.operations import Operations
@@ -94,6 +96,7 @@ class Box:
         )  # fmt: skip
         own_calls = OwnCalls()
         self._transcoder = WorkerPool(data.converted)
+        self.capacity = Capacity(self.disk.has_room, self._count_waiting, settings.max_waiting, receive_note)
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
         self.protection = of_settings(settings, data.root, data.root / "state" / "etc")
@@ -112,7 +115,7 @@ class Box:
             self.disk.has_room, self.route.wake, process_note,
         )  # fmt: skip
         self.receive = Receive(
-            data, self.ledger, self._birth, self.policy, self._access(), self.disk.has_room, own_calls,
+            data, self.ledger, self._birth, self.policy, self._access(), self.capacity, own_calls,
             lambda _job: self._changed(), receive_note,
         )  # fmt: skip
         self.receiver = Receiver(
@@ -127,6 +130,7 @@ class Box:
         times = AlarmTimes(settings.alarm_after, settings.alarm_pause)
         self._alarms = Alarms(settings.ae_title, self.ledger, hooks, self.disk.has_room, times, routing_note)
         chores: tuple[Chore, ...] = (
+            Chore("capacity", LOOK_EVERY, self.capacity.look),
             Chore("ballast", 10.0, self.disk.take_ballast),
             Chore("removals", 60.0, self._removal.carry_on_all),
             Chore("runs", 10.0, lambda: self._recovery.carry_on_runs()),
@@ -150,6 +154,7 @@ class Box:
             ae_title=settings.ae_title,
             fsync=settings.fsync,
             max_associations=settings.max_associations,
+            receivers=settings.receivers,
             reached=tuning.reached,
             tls=self._tls_files,
             tls_port=settings.tls_port or 0,
@@ -159,28 +164,21 @@ class Box:
     def _tell_of_tls(self, level: str, text: str) -> None:
         self.logs["receive"].note(level, "tls", {"reason": text})
 
+    def _count_waiting(self) -> int:
+        with self.ledger.reading() as tx:
+            return jobs.count_by_state(tx).get(JobState.READY, 0)
+
     def _access(self) -> Access:
-        knows: Callable[[str], bool] | None = None
-        if self.settings.unknown_called_ae == "reject":
-            knows = self._knows
-        return Access(self.settings.max_associations, self.settings.calling_ae_allowed, knows)
+        s = self.settings
+        knows = self._knows if s.unknown_called_ae == "reject" else None
+        return Access(s.max_associations, s.calling_ae_allowed, knows, s.max_per_caller)
 
     def _knows(self, called_ae: str) -> bool:
         return choose(self.dropins.current.good, called_ae) is not None
 
     def policy(self, called_ae: str) -> Policy:
         """How instances for a called AE become jobs: the settings, with what its processor overrides."""
-        s, p = self.settings, choose(self.dropins.current.good, called_ae)
-        waits = Waits(s.settle, s.settle_open, s.settle_after_abort, s.max_wait)
-        policy = Policy(waits, s.group, s.late, s.on_abort == "hold")
-        if p is None:
-            return policy
-        waits = replace(
-            waits,
-            settle=waits.settle if p.settle is None else p.settle,
-            max_wait=waits.max_wait if p.max_wait is None else p.max_wait,
-        )
-        return replace(policy, waits=waits, group=p.group or policy.group, late=p.late or policy.late)
+        return policy_of(self.settings, choose(self.dropins.current.good, called_ae))
 
     def folder_of(self, job: str) -> Path:
         """A job's folder."""
@@ -202,6 +200,8 @@ class Box:
             "listening": list(self.receiver.address),
             "listening_tls": list(self.receiver.tls_address or ()),
             "open_associations": len(self.receive.open_associations()),
+            "jobs_waiting": self.capacity.waiting,
+            "receiving_pause": self.capacity.pause(),
             "rules_problem": self.rules.problem,
             "bad_processors": [bad.name for bad in self.dropins.current.bad],
             "sandbox": self.protection.told_at_start[1],

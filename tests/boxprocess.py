@@ -50,6 +50,7 @@ QUICK_SETTINGS: dict[str, str | int | float] = {
     "slots": 2,
     "stop_grace": 2,
     "min_free": "0",
+    "receivers": 0,
 }
 
 
@@ -163,6 +164,10 @@ class Recorder:
     def has_room(self) -> bool:
         """Always."""
         return True
+
+    def pause(self) -> float:
+        """Never."""
+        return 0.0
 
 
 @dataclass

@@ -23,7 +23,7 @@ def code(refusal: Refusal | None) -> tuple[int, int, int] | None:
 
 @pytest.mark.parametrize("calling", ["PACS", "", "any thing", "żółć"])
 def test_without_a_list_anyone_may_come(calling: str) -> None:
-    assert Access().judge(request(calling), 0, True) is None
+    assert Access().judge(request(calling), ()) is None
 
 
 @pytest.mark.parametrize(
@@ -46,33 +46,42 @@ def test_without_a_list_anyone_may_come(calling: str) -> None:
     ],
 )
 def test_a_list_lets_in_who_stands_on_it(entry: str, calling: str, address: str, comes_in: bool) -> None:
-    refusal = allowed(entry).judge(request(calling, address=address), 0, True)
+    refusal = allowed(entry).judge(request(calling, address=address), ())
     assert code(refusal) == (None if comes_in else CALLING_NOT_RECOGNIZED)
 
 
 def test_one_entry_that_fits_is_enough() -> None:
-    assert allowed("CT1", "PACS@10.0.0.5").judge(request(), 0, True) is None
+    assert allowed("CT1", "PACS@10.0.0.5").judge(request(), ()) is None
 
 
 def test_an_empty_list_lets_nobody_in() -> None:
-    assert code(Access(callers=()).judge(request(), 0, True)) == CALLING_NOT_RECOGNIZED
+    assert code(Access(callers=()).judge(request(), ())) == CALLING_NOT_RECOGNIZED
 
 
 def test_an_unknown_called_title() -> None:
     access = Access(knows=lambda called: called == "ProcRSI")
-    assert access.judge(request(called="ProcRSI"), 0, True) is None
-    assert code(access.judge(request(called="Other"), 0, True)) == CALLED_NOT_RECOGNIZED
+    assert access.judge(request(called="ProcRSI"), ()) is None
+    assert code(access.judge(request(called="Other"), ())) == CALLED_NOT_RECOGNIZED
 
 
 @pytest.mark.parametrize(("number", "comes_in"), [(0, True), (1, True), (2, False), (3, False)])
 def test_the_limit(number: int, comes_in: bool) -> None:
-    refusal = Access(max_associations=2).judge(request(), number, True)
+    refusal = Access(max_associations=2).judge(request(), ["CT"] * number)
     assert code(refusal) == (None if comes_in else LIMIT_EXCEEDED)
     assert refusal is None or str(number) in refusal.why
 
 
+def test_the_limit_of_one_caller() -> None:
+    access = Access(max_per_caller=2)
+    assert access.judge(request("CT1"), ["CT1", "CT2", "CT2"]) is None
+    refusal = access.judge(request("CT1"), ["CT1", "ct1 ", "CT2"])
+    assert code(refusal) == LIMIT_EXCEEDED
+    assert refusal is not None
+    assert "max_per_caller" in refusal.why
+
+
 def test_no_room_is_a_passing_refusal() -> None:
-    refusal = Access().judge(request(), 0, False)
+    refusal = Access().judge(request(), (), "the disk is full (min_free)")
     assert code(refusal) == LIMIT_EXCEEDED
     assert refusal is not None
     assert "min_free" in refusal.why
@@ -80,8 +89,8 @@ def test_no_room_is_a_passing_refusal() -> None:
 
 def test_a_stranger_learns_nothing_of_the_load() -> None:
     access = Access(0, (read_caller("PACS"),), lambda _called: False)
-    assert code(access.judge(request("stranger"), 9, False)) == CALLING_NOT_RECOGNIZED
-    assert code(access.judge(request("PACS"), 9, False)) == CALLED_NOT_RECOGNIZED
+    assert code(access.judge(request("stranger"), ["X"] * 9, "full")) == CALLING_NOT_RECOGNIZED
+    assert code(access.judge(request("PACS"), ["X"] * 9, "full")) == CALLED_NOT_RECOGNIZED
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from boxprocess import Sent, Station, all_jobs, is_quiet, running, send, set_up, station, until
 from studies import study
@@ -74,6 +75,66 @@ def test_killed_in_this_window(tmp_path: Path, step: Step, nth: int) -> None:
         check_promise(root, sent.acknowledged, goal.seen, in_flight=1)
         if step in (Step.RESPONSE, Step.DECIDED, Step.JOB_BORN):
             assert sent.acknowledged
+
+
+RECEIVING = [
+    Step.ASSOCIATION_WRITTEN, Step.PART_WRITTEN, Step.PART_DURABLE, Step.NAMED, Step.INSTANCE_DURABLE, Step.REPORTED,
+    Step.ASSOCIATION_ENDED, Step.JOB_BORN,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("step", RECEIVING, ids=lambda step: step.name)
+def test_killed_in_this_window_with_receiver_processes(tmp_path: Path, step: Step, nth: int) -> None:
+    """The coordinator is killed at that step of a receiver process, which must not go on without it."""
+    root = tmp_path / "data"
+    items = study(tmp_path / "one", COUNT), study(tmp_path / "two", COUNT)
+    sent = Sent()
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, step=step.name, nth=nth, settings={"receivers": 2}) as box:
+            assert box.port is not None
+            for one in items:
+                sent.acknowledged |= send(box.port, one).acknowledged
+            assert box.wait() == -signal.SIGKILL
+        with running(root, settings={"receivers": 2}) as box:
+            until(lambda: is_quiet(root), 40, f"{[(j.id, j.state, j.reason) for j in all_jobs(root)]}")
+        check_promise(root, sent.acknowledged, goal.seen, in_flight=1)
+
+
+def test_a_receiver_process_is_killed_again_and_again(tmp_path: Path) -> None:
+    """Only senders on its connections notice; everything acknowledged becomes a job and arrives."""
+    root = tmp_path / "data"
+    results: list[Sent] = []
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, settings={"receivers": 2}) as box:
+            assert box.port is not None
+            stop = threading.Event()
+            port = box.port
+            senders = [
+                threading.Thread(target=_send_on, args=(port, tmp_path / "s", n, results, stop)) for n in range(3)
+            ]
+            for sender in senders:
+                sender.start()
+            for _ in range(6):
+                time.sleep(0.7)
+                for child in psutil.Process(box.process.pid).children()[:1]:
+                    child.kill()
+            stop.set()
+            for sender in senders:
+                sender.join()
+            until(lambda: is_quiet(root), 60, f"{[(j.id, j.state, j.reason) for j in all_jobs(root)]}")
+        acknowledged = set().union(*(one.acknowledged for one in results))
+        assert acknowledged
+        check_promise(root, acknowledged, goal.seen, in_flight=0)
+
+
+def _send_on(port: int, folder: Path, number: int, results: list[Sent], stop: threading.Event) -> None:
+    count = 0
+    while not stop.is_set():
+        count += 1
+        results.append(send(port, study(folder / f"{number}-{count}", 3, pixels=32), calling=f"SCANNER{number}"))
 
 
 @pytest.mark.parametrize("step", sorted(DELETING), ids=lambda step: step.name)

@@ -12,6 +12,7 @@ from magickbox.access import Access
 from magickbox.association import Association, End
 from magickbox.births.birth import Birth
 from magickbox.births.newjob import Policy
+from magickbox.capacity import Capacity
 from magickbox.clock import now
 from magickbox.gathering import Waits
 from magickbox.incoming.folder import AssociationFolder
@@ -82,7 +83,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         Birth(box.data, box.ledger, lambda step: box.reached(step)),
         policy,
         Access(200, None, None),
-        lambda: True,
+        Capacity(lambda: True),
         OwnCalls(),
         born.append,
         note,

@@ -356,7 +356,7 @@ def refusing(code: tuple[int, int, int]) -> RecordingIntake:
 def test_what_access_refuses_is_told_to_the_peer(tmp_path: Path) -> None:
     access = Access(max_associations=1)
     intake = RecordingIntake()
-    intake.verdict = lambda request: access.judge(request, len(intake.requests) - 1 - len(intake.ends), True)
+    intake.verdict = lambda request: access.judge(request, ["X"] * (len(intake.requests) - 1 - len(intake.ends)))
     with open_port(tmp_path, intake) as port, Caller(port.number) as first, Caller(port.number) as second:
         first.associate(IMAGES)
         second.request(IMAGES)

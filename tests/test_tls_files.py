@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from magickbox.cli.main import main
-from magickbox.config import Value, load
+from magickbox.config import load
 from magickbox.errors import ConfigError
+from magickbox.settingvalues import Value
 from magickbox.tls import ServerTls, try_out
 from magickbox.tlsfiles import TlsFiles, tls_files
 

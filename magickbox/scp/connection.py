@@ -35,7 +35,10 @@ _ABORT = b"\x07\0\0\0\0\4\0\0\2\0"  # by the service provider, reason not specif
 
 @dataclass(frozen=True)
 class Port:
-    """What a receiver needs to know; port 0 takes a free one. With ``tls``, ``tls_port`` is open too."""
+    """What a receiver needs to know; port 0 takes a free one. With ``tls``, ``tls_port`` is open too.
+
+    ``receivers`` is in how many processes connections are served; 0: in this one.
+    """
 
     incoming: Path
     quarantine: Quarantine
@@ -48,6 +51,7 @@ class Port:
     reached: Reached = unwatched
     tls: TlsFiles | None = None
     tls_port: int = 0
+    receivers: int = 0
 
 
 class Admission(ACSE):

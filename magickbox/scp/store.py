@@ -5,6 +5,7 @@ does not grow, neither with the object nor with a peer that does not wait for an
 to come has its branch in ``_begin``.
 """
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -171,6 +172,9 @@ class StoreProvider:
         """Step 4: answer, then report."""
         assert self._intake is not None
         assert self._folder is not None
+        pause = self._intake.pause()
+        if pause > 0:
+            time.sleep(pause)
         self._answer(context_id, command, C_STORE_RSP, stored.status, stored.why)
         self._request = None
         if stored.instance is not None:
