@@ -29,9 +29,10 @@ lint: $(VENV)/.test
 test: lint                    ## everything that CI runs
 	$(BIN)/pytest
 
-bench: $(VENV)/.test          ## what the box itself adds to a job, and how fast it receives; see docs/performance.md
+bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it receives and converts; see docs/performance.md
 	$(BIN)/python bench/flow.py
 	$(BIN)/python bench/flow.py --which
+	$(BIN)/python bench/transcode.py
 	$(BIN)/magickbox bench receive
 	$(BIN)/python bench/sandbox.py
 

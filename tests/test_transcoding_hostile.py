@@ -283,6 +283,21 @@ def test_frames_are_found_however_their_table_is(pool: WorkerPool, tmp_path: Pat
     assert np.array_equal(pixel_array(new), pixels)
 
 
+def test_many_frames_are_never_all_in_memory(pool: WorkerPool, tmp_path: Path) -> None:
+    """200 MB of pixels there and back, frame by frame."""
+    item = image(tmp_path, np.zeros((100, 1024, 1024), np.uint16))
+    small = pool.transcode(item.path, ts.EXPLICIT_LITTLE, [ts.RLE])
+    assert isinstance(small, Transcoded)
+    item.path.unlink()
+    plain = pool.transcode(small.path, ts.RLE, [ts.IMPLICIT_LITTLE])
+    assert isinstance(plain, Transcoded)
+    assert plain.path.stat().st_size > 200 * 1024 * 1024
+    plain.path.unlink()
+    (worker,) = workers()
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    assert int(status.partition("VmHWM:")[2].split()[0]) < 120 * 1024
+
+
 def test_an_icon_that_is_compressed_too_is_said(pool: WorkerPool, tmp_path: Path) -> None:
     def add(ds: pydicom.Dataset) -> None:
         icon = pydicom.Dataset()
