@@ -99,6 +99,7 @@ class Deliver:
         deadline = time.monotonic() + LAST_GRACE
         for worker in slow:
             worker.thread.join(max(0.0, deadline - time.monotonic()))
+        self._means.sender.close()
         return not any(worker.thread.is_alive() for worker in workers)
 
     def retry(self, delivery: int, who: str) -> Delivery:

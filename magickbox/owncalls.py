@@ -27,6 +27,7 @@ class OwnCalls:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[Address, str] = {}
+        self._met: set[Address] = set()
 
     def opened(self, address: Address, job: str) -> None:
         """Register a call before anything is said on it; ``address`` is the socket's own end."""
@@ -37,8 +38,17 @@ class OwnCalls:
         """Forget a call that is over; an unknown one is no matter."""
         with self._lock:
             self._jobs.pop(_plain(address), None)
+            self._met.discard(_plain(address))
 
     def job_of(self, address: Address) -> str | None:
         """The job whose delivery calls from ``address``, or None if it is not the box that calls."""
         with self._lock:
-            return self._jobs.get(_plain(address))
+            job = self._jobs.get(_plain(address))
+            if job is not None:
+                self._met.add(_plain(address))
+            return job
+
+    def met(self, address: Address) -> bool:
+        """True if the box's own port was called from ``address``: its association belongs to that one job."""
+        with self._lock:
+            return _plain(address) in self._met

@@ -70,6 +70,10 @@ class Sender(Protocol):
         """Ask whether the destination is there, without sending anything; None if it is, or why not."""
         ...
 
+    def close(self) -> None:
+        """End what is kept open for later deliveries."""
+        ...
+
 
 class ByKind:
     """One sender for all kinds of destinations: each goes to the sender of its kind.
@@ -102,6 +106,11 @@ class ByKind:
     def problems(self, destination: Destination) -> list[str]:
         """As the sender of that kind does."""
         return self._senders[type(destination)].problems(destination)
+
+    def close(self) -> None:
+        """As the senders do."""
+        for sender in self._senders.values():
+            sender.close()
 
     def _now(self, destination: Destination) -> Destination:
         now = self._named().get(destination.name)
@@ -149,6 +158,9 @@ class FakeSender:
         self.calls.append(Call(destination, tuple(items), job))
         reason = self.refusal(destination)
         return Retry(reason) if reason else FakeSession(self, destination)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
     def probe(self, destination: Destination) -> Retry | None:
         """What ``connect`` would meet."""

@@ -45,6 +45,7 @@ from magickbox.rules.keeper import RuleKeeper
 from magickbox.runs.runner import Limits, Runner
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
+from magickbox.scu.pool import PoolingSender
 from magickbox.scu.store import StoreSender
 from magickbox.sender import ByKind, Sender
 from magickbox.steps import Reached, unwatched
@@ -264,7 +265,7 @@ def build(settings: Settings, places: Places, environment: Mapping[str, str], tu
 def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mapping[type, Sender]:
     """A sender for each kind of destination; with a transcoder they convert what is not taken as stored."""
     return {
-        DicomDestination: StoreSender(own_calls, transcoder=transcoder),
+        DicomDestination: PoolingSender(StoreSender(own_calls, transcoder=transcoder)),
         StowDestination: StowSender(),
         FolderDestination: FolderSender(),
     }

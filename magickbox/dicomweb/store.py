@@ -52,6 +52,9 @@ class StowSender:
         except (ConfigError, PeerError) as exc:
             return Retry(str(exc))
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def probe(self, destination: Destination) -> Retry | None:
         """Connect, with TLS if it has that, and say nothing; None if the server is there."""
         session = self.connect(destination, [], "")

@@ -59,6 +59,9 @@ class FolderSender:
         _remove_old(parts, self._token)
         return FolderSession(parse_path_pattern(destination.pattern), top, parts, self._next_name)
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def probe(self, destination: Destination) -> Retry | None:
         """Open the folder and close it again; None if it can be used."""
         session = self.connect(destination, [], "")

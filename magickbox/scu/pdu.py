@@ -168,3 +168,13 @@ def read_data(body: bytes) -> list[Fragment]:
         fragments.append(Fragment(bool(control & _COMMAND), bool(control & _LAST), body[at + 6 : end]))
         at = end
     return fragments
+
+
+def context_words(result: int) -> str:
+    """PS3.8 Table 9-18, in words."""
+    return {
+        0: "it accepted a transfer syntax that was not offered",
+        1: "refused by the user",
+        3: "SOP class not supported",
+        4: "transfer syntax not supported",
+    }.get(result, "no reason given")

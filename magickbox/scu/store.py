@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from io import FileIO
@@ -16,7 +16,7 @@ from magickbox.destination import Destination, DicomDestination, Rejected, Resul
 from magickbox.dicom.commandset import C_STORE_RSP
 from magickbox.dicom.header import read_file_meta
 from magickbox.errors import ConfigError, PeerError, UnreadableHeader
-from magickbox.owncalls import OwnCalls
+from magickbox.owncalls import Address, OwnCalls
 from magickbox.scu.associate import associate
 from magickbox.scu.command import c_store_request
 from magickbox.scu.conversions import Conversions
@@ -24,7 +24,7 @@ from magickbox.scu.echo import echo
 from magickbox.scu.offer import Offer
 from magickbox.scu.pdu import Context
 from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
-from magickbox.sender import Item, Session
+from magickbox.sender import Item
 from magickbox.tlsclient import client_context
 from magickbox.transcoder import CannotTranscode, Transcoder
 
@@ -50,19 +50,24 @@ class StoreSender:
         assert isinstance(destination, DicomDestination)
         return Offer(destination, self._transcoder).split(items)
 
-    def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
+    def connect(self, destination: Destination, items: Sequence[Item], job: str) -> "StoreSession | Retry":
         """Open an association for these items, or say why it may work later."""
         assert isinstance(destination, DicomDestination)
         offer = Offer(destination, self._transcoder)
         registry = Registry(lambda address: self._own_calls.opened(address, job), self._own_calls.closed)
         association = associate(destination, offer.contexts(items), self._timeouts, registry)
-        return association if isinstance(association, Retry) else StoreSession(association, offer, items)
+        if isinstance(association, Retry):
+            return association
+        return StoreSession(association, offer, items, self._own_calls.met)
 
     def probe(self, destination: Destination) -> Retry | None:
         """Ask by C-ECHO whether the destination is there; a peer that answers anything is."""
         assert isinstance(destination, DicomDestination)
         said = echo(destination, self._timeouts)
         return said if isinstance(said, Retry) and not said.answered else None
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
     def problems(self, destination: Destination) -> list[str]:
         """What is wrong with the files of its certificates."""
@@ -77,9 +82,12 @@ class StoreSender:
 class StoreSession:
     """C-STOREs over one association."""
 
-    def __init__(self, association: Association, offer: Offer, items: Sequence[Item]) -> None:
+    def __init__(
+        self, association: Association, offer: Offer, items: Sequence[Item], met: Callable[[Address], bool]
+    ) -> None:
         self._association = association
         self._offer = offer
+        self._met = met
         self._message_id = 0
         self._conversions: Conversions | None = None
         if offer.transcoder is not None:
@@ -107,6 +115,26 @@ class StoreSession:
     def is_open(self) -> bool:
         """False once the association is over."""
         return self._association.is_open
+
+    @property
+    def is_keepable(self) -> bool:
+        """True if it may bring another job's instances: not to the box itself, which takes it for this job's."""
+        return self.is_open and not self._met(self._association.address)
+
+    def serves(self, items: Sequence[Item]) -> bool:
+        """True if the peer takes all these items as they are, which is what is wanted most, and is quiet since."""
+        accepted = self._association.accepted
+        return self._association.is_quiet and all(
+            item.transfer_syntax in self._offer.wishes(item)[:1]
+            and Context(item.sop_class, item.transfer_syntax) in accepted
+            for item in items
+        )
+
+    def rest(self) -> None:
+        """Let go of all but the association until other items come, which ``serves`` looked at."""
+        if self._conversions is not None:
+            self._conversions.close()
+            self._conversions = None
 
     def abort(self) -> None:
         """Abort the association, from any thread."""

@@ -6,6 +6,7 @@ millisecond. Here one thread reads the file, writes the socket and waits, so mem
 """
 
 import os
+import select
 import socket
 import ssl
 import struct
@@ -61,7 +62,7 @@ class Association:
         self._sock = sock
         self._timeouts = timeouts
         self._registry = registry
-        self._address = sock.getsockname()[:2]
+        self.address = sock.getsockname()[:2]
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._writing = threading.Lock()
         self._ending = threading.Lock()
@@ -71,7 +72,7 @@ class Association:
         self.room = MAX_FRAGMENT
         self.accepted: dict[pdu.Context, int] = {}
         self.refused: dict[pdu.Context, str] = {}
-        registry.opened(self._address)
+        registry.opened(self.address)
 
     def negotiate(self, destination: DicomDestination, contexts: Sequence[pdu.Context]) -> None:
         """Propose the contexts and note what the peer says of each (PS3.8 7.1)."""
@@ -96,7 +97,7 @@ class Association:
             if result == 0 and syntax == context.transfer_syntax:
                 self.accepted[context] = number
             else:
-                self.refused[context] = _context_words(result)
+                self.refused[context] = pdu.context_words(result)
 
     def send(
         self, context: int, command: bytes, dataset: FileIO | None = None, size: int = 0, *, pad: bool = False
@@ -185,6 +186,15 @@ class Association:
             return "the peer released the association before it answered"
         return f"the peer sent a PDU of type 0x{kind:02X} where none may come"
 
+    @property
+    def is_quiet(self) -> bool:
+        """True if it is open and the peer has said nothing that was not asked for: no abort, no release, no end."""
+        if not self.is_open:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
+
     def release(self) -> None:
         """End the association properly; every response is here, so what goes wrong now is no matter."""
         if self.is_open:
@@ -214,7 +224,7 @@ class Association:
             self.is_open = False
         with suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # wakes whoever waits in it; past TLS
-        self._registry.closed(self._address)
+        self._registry.closed(self.address)
 
     def close(self) -> None:
         """Give the socket back; only the thread that uses the association may, lest its number be taken meanwhile."""
@@ -280,16 +290,6 @@ def _room(max_length: int) -> int:
     if room < 2:
         raise PeerError(f"the peer takes PDUs of at most {max_length} bytes, into which nothing fits")
     return room // 2 * 2
-
-
-def _context_words(result: int) -> str:
-    """PS3.8 Table 9-18, in words."""
-    return {
-        0: "it accepted a transfer syntax that was not offered",
-        1: "refused by the user",
-        3: "SOP class not supported",
-        4: "transfer syntax not supported",
-    }.get(result, "no reason given")
 
 
 def words_of(exc: OSError) -> str:
