@@ -20,8 +20,8 @@ from magickbox.sender import Item, Sender, Session
 from magickbox.steps import Reached, Step
 
 T = TypeVar("T")
-Hindrance = Callable[[], str]
-"""Why nothing more may be sent to a destination now; empty if nothing stands in the way."""
+Hindrance = Callable[[Item], str]
+"""Why an instance may not be sent now; empty as soon as nothing stands in the way: it may wait for its turn."""
 
 # What a destination says, in words (PS3.7 Annex C, PS3.4 B.2.3). Its own comment is kept with the instance and never
 # logged: it may name a patient.
@@ -33,7 +33,7 @@ _WORDS = {
 _RANGES = {0xA700: "out of resources", 0xA900: "dataset does not match its SOP class"}
 
 
-def unhindered() -> str:
+def unhindered(_item: Item) -> str:
     """Nothing stands in the way."""
     return ""
 
@@ -158,7 +158,7 @@ class Courier:
         self, delivery: Delivery, n: int, item: Item, session: Session, tally: Tally, hindrance: Hindrance
     ) -> bool:
         """Send one instance and commit the response (section 8, step 14); False if no other may follow it."""
-        tally.cut_short = "the box stops" if self._stopping.is_set() else hindrance()
+        tally.cut_short = hindrance(item) or ("the box stops" if self._stopping.is_set() else "")
         if tally.cut_short:
             return False
         result = session.send(item)

@@ -7,6 +7,7 @@ has used its budget.
 
 import random
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +20,10 @@ from magickbox.ledger import Ledger, Transaction, queues
 from magickbox.logs import Note
 from magickbox.pace import Pace
 from magickbox.queueing import DestinationPolicy, Lane, Mode, QueueState, until_given_up
-from magickbox.sender import Sender, Session
+from magickbox.schedule import Rate, Ration
+from magickbox.sender import Item, Sender, Session
+
+TURN = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class DestinationQueue:
         self._mode = Mode.RUNNING
         self._lock = threading.Lock()
         self._claimed: set[int] = set()
+        self._ration = Ration()
         self.workers: list[Worker] = []
 
     def wake(self) -> None:
@@ -60,7 +65,27 @@ class DestinationQueue:
 
     def hindrance(self) -> str:
         """Why no further instance may be sent now."""
-        return "its destination is paused" if self._mode is Mode.PAUSED else ""
+        if self._mode is Mode.PAUSED:
+            return "its destination is paused"
+        return "outside its destination's hours" if self._closed_for() else ""
+
+    def _closed_for(self) -> float:
+        """Seconds until the destination's hours begin; 0 if nothing is in the way."""
+        hours = self._policy().hours
+        return hours.closed_for(self._means.now().astimezone()) if hours else 0.0
+
+    def _admit(self, item: Item) -> str:
+        """Wait until the destination's rate lets this instance through, or say why it may not be sent now."""
+        rate, stopping = self._policy().rate, self._means.stopping
+        cost = rate.cost(_size(item)) if rate != Rate() else 0.0
+        while not (stopping.is_set() or self.hindrance()):
+            with self._lock:
+                left = self._ration.left(time.monotonic()) if cost else 0.0
+                if not left:
+                    self._ration = self._ration.used(time.monotonic(), cost)
+                    return ""
+            stopping.wait(min(left, TURN))
+        return self.hindrance()
 
     def _serve(self, worker: "Worker") -> None:
         """A worker's life: attempt what is due, sleep until the next is."""
@@ -85,13 +110,15 @@ class DestinationQueue:
         self._mode = state.mode
         if state.mode is Mode.PAUSED or worker.n >= self._policy().connections:
             return None
+        if closed := self._closed_for():
+            return min(closed, self._means.pace.longest)  # looked at again: the clock may be changed meanwhile
         if state.circuit.is_open:
             return None if worker.n else self._while_unreachable(state, moment)
         delivery, pause = self._claim(state, moment)
         if delivery is None:
             return pause
         try:
-            tally = self._means.courier.attempt(delivery, worker.watch, self.hindrance)
+            tally = self._means.courier.attempt(delivery, worker.watch, self._admit)
             self._learn(tally)
         finally:
             with self._lock:
@@ -186,6 +213,13 @@ class DestinationQueue:
         if was.circuit.is_open and not state.circuit.is_open:
             queues.try_all_now(tx, self.lane)
         return was, state
+
+
+def _size(item: Item) -> int:
+    try:
+        return item.path.stat().st_size
+    except OSError:
+        return 0
 
 
 class Worker:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from magickbox.breaker import Circuit
 from magickbox.destination import Destination, DicomDestination
+from magickbox.schedule import Hours, Rate
 
 # A destination's queue, as a person names it: by the name that the rules give it, else by its place
 # (PACS@10.0.0.5:104), whatever the box calls itself there.
@@ -29,9 +30,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class DestinationPolicy:
-    """How a destination wants to be served: deliveries at once, over one association each."""
+    """How a destination wants to be served: deliveries at once, over one association each; when; how much."""
 
     connections: int = 1
+    hours: Hours | None = None
+    rate: Rate = field(default_factory=Rate)
 
 
 @dataclass(frozen=True)

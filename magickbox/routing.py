@@ -12,6 +12,7 @@ import regex
 
 from magickbox.destination import Destination
 from magickbox.errors import ConfigError
+from magickbox.queueing import DestinationPolicy, Lane
 from magickbox.resultcheck import tags_for
 from magickbox.tagpath import TagPath
 
@@ -121,13 +122,20 @@ class Rule:
 class Rules:
     """All rules in the order in which they are looked at, and the digest of the text they came from.
 
-    ``warnings`` are sentences about what is allowed but seems unwise; ``destinations`` are those that have names.
+    ``warnings`` are sentences about what is allowed but seems unwise; ``destinations`` are those that have names,
+    ``policies`` say how each of them wants to be served.
     """
 
     rules: tuple[Rule, ...] = ()
     digest: str = ""
     warnings: tuple[str, ...] = ()
     destinations: Mapping[str, Destination] = field(default_factory=dict, hash=False)
+    policies: Mapping[str, DestinationPolicy] = field(default_factory=dict, hash=False)
+
+    def policy_of(self, lane: Lane) -> DestinationPolicy:
+        """How a destination wants to be served; one that goes back to its senders has a queue for each."""
+        named = self.policies.get(lane) or self.policies.get(lane.rpartition("@")[0])
+        return named or DestinationPolicy()
 
     def tags_below(self, directory: str) -> frozenset[TagPath]:
         """Every element that some active rule looks at in the files below a directory."""

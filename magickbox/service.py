@@ -104,7 +104,8 @@ class Box:
         self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
-            self.ledger, sender, self.folder_of, pace=tuning.pace, note=routing_note, reached=reached,
+            self.ledger, sender, self.folder_of, policy_of=lambda lane: self.rules.current().policy_of(lane),
+            pace=tuning.pace, note=routing_note, reached=reached,
         )  # fmt: skip
         self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
         runner = Runner(
@@ -148,18 +149,11 @@ class Box:
     def _port(self, tuning: Tuning) -> Port:
         settings, data = self.settings, self.places.data
         port = Port(
-            incoming=data.incoming,
-            quarantine=Quarantine(data.quarantine),
-            host=settings.host,
-            port=settings.port,
-            ae_title=settings.ae_title,
-            fsync=settings.fsync,
-            max_associations=settings.max_associations,
-            receivers=settings.receivers,
-            reached=tuning.reached,
-            tls=self._tls_files,
+            incoming=data.incoming, quarantine=Quarantine(data.quarantine), host=settings.host, port=settings.port,
+            ae_title=settings.ae_title, fsync=settings.fsync, max_associations=settings.max_associations,
+            receivers=settings.receivers, reached=tuning.reached, tls=self._tls_files,
             tls_port=settings.tls_port or 0,
-        )
+        )  # fmt: skip
         return port if tuning.timeouts is None else replace(port, timeouts=tuning.timeouts)
 
     def _tell_of_tls(self, level: str, text: str) -> None:

@@ -21,6 +21,7 @@ from magickbox.job import JobState
 from magickbox.ledger import Ledger, deliveries, queues
 from magickbox.owncalls import OwnCalls
 from magickbox.queueing import DestinationPolicy, Mode, QueueState, lane_of
+from magickbox.schedule import DAY, Hours, Rate
 from magickbox.scu.store import StoreSender
 from magickbox.sender import FakeSender, Item
 
@@ -269,6 +270,85 @@ def test_as_many_deliveries_at_a_time_as_the_destination_wants_and_none_twice(bo
     assert most == 3
     assert len(fake(box).calls) == 9
     assert len(fake(box).sent) == 18
+
+
+# When, and how much
+
+
+def test_outside_its_hours_nothing_is_sent_and_no_try_is_used_up(box: Box) -> None:
+    closed = threading.Event()
+    closed.set()
+    local = now().astimezone()
+    open_now = Hours((((local.hour * 60 + local.minute - 60) % DAY, (local.hour * 60 + local.minute + 60) % DAY),))
+    shut_now = Hours((((local.hour * 60 + local.minute + 120) % DAY, (local.hour * 60 + local.minute + 180) % DAY),))
+    box.policy_of = lambda lane: DestinationPolicy(
+        hours=None if lane != lane_of(PACS) else shut_now if closed.is_set() else open_now
+    )
+    (number,) = box.routed(entry(PACS), name="later")
+    box.routed(entry(QC), name="other")
+    with box.running() as stage:
+        box.ends(name="other")
+        time.sleep(0.05)
+        with box.ledger.reading() as tx:
+            assert deliveries.attempts(tx, number) == []
+        closed.clear()
+        stage.wake()
+        box.ends(name="later")
+
+
+def test_hours_that_end_stop_after_the_instance_in_hand(box: Box) -> None:
+    local = now().astimezone()
+    minute = local.hour * 60 + local.minute
+    hours = [None]
+
+    def answer(_destination: DicomDestination, item: Item) -> Result:
+        if item.sop_instance.endswith(".2"):
+            hours[0] = Hours((((minute + 120) % DAY, (minute + 180) % DAY),))  # type: ignore[call-overload]
+        return Delivered()
+
+    fake(box).answer = answer
+    box.policy_of = lambda _lane: DestinationPolicy(hours=hours[0])
+    (number,) = box.routed(entry(PACS, new_items(4)))
+    with box.running():
+        peers.wait_for(lambda: events(box, "attempt"))
+        assert len(fake(box).sent) == 2
+    with box.ledger.reading() as tx:
+        (attempt,) = deliveries.attempts(tx, number)
+        assert attempt.result == "outside its destination's hours"
+        assert deliveries.get(tx, number).tries == 0
+
+
+def test_no_more_than_the_rate_over_all_connections_and_others_are_not_slowed(box: Box) -> None:
+    began: list[float] = []
+
+    def answer(destination: DicomDestination, _item: Item) -> Result:
+        if destination == PACS:
+            began.append(time.monotonic())
+        return Delivered()
+
+    fake(box).answer = answer
+    slow = DestinationPolicy(connections=2, rate=Rate(instances_per_minute=600))
+    box.policy_of = lambda lane: slow if lane == lane_of(PACS) else DestinationPolicy()
+    for n in range(3):
+        box.routed(entry(PACS, new_items(3)), name=f"slow-{n}")
+    box.routed(entry(QC, new_items(50)), name="other")
+    with box.running():
+        box.ends(name="other")
+        assert len(began) < 9
+        for n in range(3):
+            box.ends(name=f"slow-{n}")
+    assert len(began) == 9
+    assert began[-1] - began[0] >= 8 * 0.1 - 0.05  # nine instances at ten a second, less a thread's lateness
+
+
+def test_a_stop_does_not_wait_for_a_turn(box: Box) -> None:
+    box.policy_of = lambda _lane: DestinationPolicy(rate=Rate(instances_per_minute=0.1))
+    (number,) = box.routed(entry(PACS, new_items(3)))
+    with box.running():
+        peers.wait_for(lambda: fake(box).sent)
+    with box.ledger.reading() as tx:
+        (attempt,) = deliveries.attempts(tx, number)
+        assert (attempt.sent, attempt.result) == (1, "the box stops")
 
 
 # Listing

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, StowDestination, Tls
 from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
 from magickbox.positionedjson import Path
+from magickbox.queueing import DestinationPolicy
+from magickbox.schedule import Rate, read_hours
 from magickbox.secret import source_problem
 from magickbox.transfersyntax import KEYWORDS, TransferSyntaxes, uid_of
 
@@ -41,6 +43,16 @@ class Translator:
 
 def _transfer_syntaxes(value: Mapping[str, Any]) -> TransferSyntaxes:
     return TransferSyntaxes(**{key: tuple(uid_of(each) or each for each in listed) for key, listed in value.items()})
+
+
+def policy(value: Mapping[str, Any]) -> DestinationPolicy:
+    """How a destination wants to be served."""
+    queue = value.get("queue", {})
+    return DestinationPolicy(
+        queue.get("connections", 1),
+        read_hours(queue["hours"]) if "hours" in queue else None,
+        Rate(queue.get("instances_per_minute", 0.0), queue.get("megabytes_per_second", 0.0)),
+    )
 
 
 def _tls(value: Mapping[str, Any]) -> Tls:
@@ -147,9 +159,16 @@ def _service_url(value: object) -> bool:
     return True
 
 
+def _hours(value: object) -> bool:
+    if isinstance(value, str):
+        read_hours(value)
+    return True
+
+
 FORMATS: Mapping[str, Callable[[object], bool]] = {
     "absolute-path": _absolute_path,
     "folder-pattern": _folder_pattern,
+    "hours": _hours,
     "secret": _secret,
     "service-url": _service_url,
     "transfer-syntax": _syntax,

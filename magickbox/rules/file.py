@@ -16,7 +16,7 @@ from magickbox.positionedjson import Document, NotJson, Path, read
 from magickbox.resultcheck import CHECKS
 from magickbox.routing import Endpoint, InstanceFilter, Pattern, Rule, Rules, TagTest, pattern
 from magickbox.rules.check import Problem, problems, told
-from magickbox.rules.destinations import Translator
+from magickbox.rules.destinations import Translator, policy
 from magickbox.tagpath import parse_tag_path
 
 LARGEST = 1024 * 1024
@@ -88,7 +88,7 @@ def parse(text: str, source: str, me: str | None = None, me_port: int | None = N
     translation = _Translation(document.value.get("destinations", {}), me, me_port)
     rules = tuple(translation.rule(number, each) for number, each in enumerate(document.value["routing"]))
     unwise = tuple(told(problem, document, source) for problem in _unwise(document))
-    return Rules(rules, hashlib.sha256(text.encode()).hexdigest(), unwise, translation.named)
+    return Rules(rules, hashlib.sha256(text.encode()).hexdigest(), unwise, translation.named, translation.policies)
 
 
 class _Translation:
@@ -97,6 +97,7 @@ class _Translation:
     def __init__(self, named: Mapping[str, Any], me: str | None, me_port: int | None) -> None:
         self._destination = Translator(me, me_port).destination
         self.named = {name: self._destination(value, name) for name, value in named.items()}
+        self.policies = {name: policy(value) for name, value in named.items()}
 
     def rule(self, number: int, value: Mapping[str, Any]) -> Rule:
         return Rule(

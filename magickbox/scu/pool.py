@@ -74,10 +74,10 @@ class PoolingSender:
 
     def keep(self, destination: Destination, session: StoreSession) -> bool:
         """Keep a session for the next delivery; False if it has to be released now."""
+        session.rest()
         with self._changed:
             if self._closed or self._idle <= 0 or not session.is_keepable:
                 return False
-            session.rest()
             self._kept.append(_Kept(destination, session, time.monotonic() + self._idle))
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._release_idle, name="associations", daemon=True)
