@@ -65,10 +65,11 @@ class DicomDestination:
         """What its name means now; what a placeholder stands for stays as it was filled in for the job."""
         if not isinstance(now, DicomDestination):
             return now
+        if now.host == SENDER and not self.to_sender:
+            return self
+        host = self.host if now.host == SENDER else now.host
         calling_ae = self.calling_ae if now.calling_ae in _TITLES else now.calling_ae
-        if now.host != SENDER:
-            return replace(now, calling_ae=calling_ae)
-        return replace(now, host=self.host, calling_ae=calling_ae, to_sender=True)
+        return replace(now, host=host, calling_ae=calling_ae, to_sender=now.host == SENDER)
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class FolderDestination:
         return self
 
     def as_now(self, now: "Destination") -> "Destination":
-        """What its name means now."""
-        return now
+        """What its name means now; itself if that needs what was never filled in for the job."""
+        return self if needs_job(now) else now
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,18 @@ class StowDestination:
         return self
 
     def as_now(self, now: "Destination") -> "Destination":
-        """What its name means now."""
-        return now
+        """What its name means now; itself if that needs what was never filled in for the job."""
+        return self if needs_job(now) else now
 
 
 Destination = DicomDestination | StowDestination | FolderDestination
+
+
+def needs_job(destination: Destination) -> bool:
+    """True if it has placeholders that only a job can fill in."""
+    return isinstance(destination, DicomDestination) and (
+        destination.host == SENDER or destination.calling_ae in _TITLES
+    )
 
 
 def _named(name: str, place: str) -> str:

@@ -16,14 +16,11 @@ from magickbox.config import Settings
 from magickbox.control import ControlServer
 from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.deliver import Deliver
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry, StowDestination
-from magickbox.dicomweb.store import StowSender
 from magickbox.disk import Disk
 from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection, of_settings, tried
 from magickbox.errors import ConfigError
-from magickbox.folders.store import FolderSender
 from magickbox.hooks.configured import hooks_of
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
@@ -40,18 +37,15 @@ from magickbox.receive import Receive
 from magickbox.removal import Removal
 from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
-from magickbox.routing import Rules
 from magickbox.rules.keeper import RuleKeeper
 from magickbox.runs.runner import Limits, Runner
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
-from magickbox.scu.pool import PoolingSender
-from magickbox.scu.store import StoreSender
-from magickbox.sender import ByKind, Sender
+from magickbox.sender import ByKind
+from magickbox.senders import senders
 from magickbox.steps import Reached, unwatched
 from magickbox.tls import ServerTls
 from magickbox.tlsfiles import tls_files
-from magickbox.transcoder import Transcoder
 from magickbox.transcoding.pool import WorkerPool
 
 
@@ -254,28 +248,6 @@ def build(settings: Settings, places: Places, environment: Mapping[str, str], tu
     """A box that is ready to start; raises DataFolderError, AlreadyRunning, LedgerError or ConfigError."""
     places.data.prepare()
     return Box(settings, places, environment, tuning or Tuning())
-
-
-def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mapping[type, Sender]:
-    """A sender for each kind of destination; with a transcoder they convert what is not taken as stored."""
-    return {
-        DicomDestination: PoolingSender(StoreSender(own_calls, transcoder=transcoder)),
-        StowDestination: StowSender(),
-        FolderDestination: FolderSender(),
-    }
-
-
-def probe(destination: Destination) -> Retry | None:
-    """Ask whether a destination is there; None if it is, or why not."""
-    return ByKind(senders(OwnCalls())).probe(destination)
-
-
-def destination_problems(rules: Rules) -> dict[str, list[str]]:
-    """What is wrong with each destination of some rules, as far as can be told without calling it."""
-    by_kind = ByKind(senders(OwnCalls()))
-    inline = {str(each.destination): each.destination for rule in rules.rules for each in rule.endpoints}
-    every = {**inline, **{str(each): each for each in rules.destinations.values()}}
-    return {name: by_kind.problems(each) for name, each in every.items()}
 
 
 def protection_of(settings: Settings, places: Places) -> Protection:

@@ -18,7 +18,17 @@ ALONE = {1, 5}  # on these floors nobody knows a neighbour
 FAMILIES = {"bench", "dicomweb", "engines", "folders", "hooks", "scp", "scu", "transcoding"}
 STAGES = {"receive", "process", "route", "deliver"}
 # What the command line may reach below the service: what it shows, and what it does while no box runs.
-DOORS = {"scu.echo", "scu.store", "station", "control", "route", "removal", "retention", "hooks.configured"} | {
+DOORS = {
+    "scu.echo",
+    "scu.store",
+    "station",
+    "control",
+    "route",
+    "senders",
+    "removal",
+    "retention",
+    "hooks.configured",
+} | {
     "mending.repair",
     "verification.verify",
 }

@@ -196,6 +196,9 @@ def test_placeholders_are_filled_in_once_and_stay() -> None:
     assert planned.as_now(moved) == DicomDestination("10.0.0.7", 105, "SCANNER", "PACS2", "pacs", to_sender=True)
     fixed = DicomDestination("10.0.0.9", 105, "BOX", "PACS2", "pacs")
     assert planned.as_now(fixed) == fixed
+    assert fixed.as_now(moved) == fixed, "whose sender it was to go to was never noted"
+    folder = FolderDestination("/x", DEFAULT_PATTERN, "pacs")
+    assert (planned.as_now(folder), folder.as_now(fixed), folder.as_now(rule)) == (folder, fixed, folder)
 
 
 def test_a_queue_goes_by_the_name_and_each_sender_has_one_of_its_own() -> None:

@@ -12,7 +12,8 @@ from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
-from magickbox.service import Places, destination_problems, protection_of
+from magickbox.senders import destination_problems
+from magickbox.service import Places, protection_of
 from magickbox.tls import try_out
 from magickbox.tlsfiles import OFF, tls_files
 

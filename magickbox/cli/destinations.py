@@ -10,7 +10,7 @@ from magickbox.ledger import queues
 from magickbox.ledger.queues import QueueLine
 from magickbox.rules.file import load
 from magickbox.scu.echo import echo
-from magickbox.service import probe
+from magickbox.senders import probe
 
 VERBS = {
     "pause": "send nothing there until it is resumed; stops after the instance in hand",

@@ -143,7 +143,11 @@ class Connection:
 
     def _has_answered(self) -> bool:
         """True if something can be read; under TLS that may be anything, and says nothing."""
-        return not isinstance(self._sock, ssl.SSLSocket) and bool(select.select([self._sock], [], [], 0)[0])
+        if isinstance(self._sock, ssl.SSLSocket):
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _broken(self, words: str, said: bool = False) -> Broken:
         aborted = self._aborted

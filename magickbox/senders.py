@@ -1,0 +1,35 @@
+"""A sender for each kind of destination, and what can be asked of them without a box."""
+
+from collections.abc import Mapping
+
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry, StowDestination
+from magickbox.dicomweb.store import StowSender
+from magickbox.folders.store import FolderSender
+from magickbox.owncalls import OwnCalls
+from magickbox.routing import Rules
+from magickbox.scu.pool import PoolingSender
+from magickbox.scu.store import StoreSender
+from magickbox.sender import ByKind, Sender
+from magickbox.transcoder import Transcoder
+
+
+def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mapping[type, Sender]:
+    """A sender for each kind of destination; with a transcoder they convert what is not taken as stored."""
+    return {
+        DicomDestination: PoolingSender(StoreSender(own_calls, transcoder=transcoder)),
+        StowDestination: StowSender(),
+        FolderDestination: FolderSender(),
+    }
+
+
+def probe(destination: Destination) -> Retry | None:
+    """Ask whether a destination is there; None if it is, or why not."""
+    return ByKind(senders(OwnCalls())).probe(destination)
+
+
+def destination_problems(rules: Rules) -> dict[str, list[str]]:
+    """What is wrong with each destination of some rules, as far as can be told without calling it."""
+    by_kind = ByKind(senders(OwnCalls()))
+    inline = {str(each.destination): each.destination for rule in rules.rules for each in rule.endpoints}
+    every = {**inline, **{str(each): each for each in rules.destinations.values()}}
+    return {name: by_kind.problems(each) for name, each in every.items()}
