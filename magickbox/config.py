@@ -73,6 +73,7 @@ class Settings:
     max_memory: Mark = field(default_factory=lambda: Mark(share=0.8))
     max_processes: int = 4096
     max_file_size: Mark = field(default_factory=lambda: Mark(amount=100 << 30))
+    container_engine: str | None = None
     keep_done: float = 7 * 86400.0
     keep_unrouted: float = FOR_EVER
     alarm_webhook: str | None = field(default=None, repr=False)
@@ -146,6 +147,7 @@ SETTINGS: dict[str, Setting] = {
     "max_memory": Setting(size, "80%", "memory of a processor that does not say otherwise: a share or a size; 0: all"),
     "max_processes": Setting(whole(1, 4194304), "4096", "processes and threads of a processor, likewise"),
     "max_file_size": Setting(size, "100G", "the largest file that a processor may write, likewise; 0: any"),
+    "container_engine": Setting(text, "podman, docker", "what runs containers, such as podman --runtime runc"),
     "keep_done": Setting(duration, "7 days", "how long jobs stay whose deliveries all arrived"),
     "keep_unrouted": Setting(duration, "for ever", "how long jobs stay that were to go nowhere"),
     "alarm_webhook": Setting(read_webhook, "unset", "an http or https URL that is told of trouble", masked),

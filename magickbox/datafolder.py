@@ -53,6 +53,11 @@ class DataFolder:
         return self.state / "rules.json"
 
     @property
+    def images(self) -> Path:
+        """Which image each drop-in runs."""
+        return self.state / "images.json"
+
+    @property
     def control(self) -> Path:
         """The socket on which a running box takes commands from its own user."""
         return self.state / "control.sock"

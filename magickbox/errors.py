@@ -11,6 +11,7 @@
     ├── UnreadableHeader           a dataset's header cannot be read up to where it must be
     ├── ForbiddenMove              a job's state does not allow what was asked
     ├── NotFound                   no job, delivery or processor of that name
+    ├── EngineDown                 there is no working engine for containers, or it does not answer
     └── PeerError                  a peer could not be reached, or would not talk
 
 Network results of a delivery are values (``destination.Delivered``, ``Retry``, ``Rejected``), not exceptions.
@@ -51,6 +52,10 @@ class ForbiddenMove(MagickboxError):
 
 class NotFound(MagickboxError):
     """No job, delivery or processor of that name."""
+
+
+class EngineDown(MagickboxError):
+    """There is no working engine for containers on this machine, or it does not answer."""
 
 
 class PeerError(MagickboxError):

@@ -165,5 +165,5 @@ class Process:
 
 def _home(processor: Processor) -> Path:
     """Where a drop-in is, as a bad one names it: its folder, or its one file."""
-    lone = Path(processor.command[0])
+    lone = Path(processor.command[0] if processor.command else "")
     return lone if lone.stem == processor.name and lone.parent == processor.folder else processor.folder

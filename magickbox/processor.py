@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 NO_PROCESSOR = "none"
+IN_IMAGE = "/processor"  # where a container has the folder of its drop-in
 SUCCESS = "success"
 FAILED = "failed"
 MAX_SUCCESS, MAX_MESSAGE, MAX_DEPTH = 256, 4000, 100
@@ -32,7 +33,10 @@ class Processor:
     """A drop-in: whom it serves, how it is called, and what it overrides.
 
     ``folder`` is where it lies, ``command`` what is run (absolute where it names a file of the drop-in), ``digest``
-    tells one version of its files from another. ``network`` says that its runs may reach it. Times are seconds.
+    tells one version of its files from another. ``network`` says that its runs may reach it. Times are
+    seconds. With an ``image`` the run takes place in a
+    container; its ``command`` is then empty, or a program of the image, and ``IN_IMAGE`` stands for ``folder``.
+    ``declared`` are the keys that processor.json has: what an image says of itself does not count against those.
     """
 
     name: str
@@ -51,7 +55,11 @@ class Processor:
     late: Late | None = None
     digest: str = ""
     image: str | None = None
+    image_archive: Path | None = None
     network: bool = False
+    convention: str | None = None
+    settings: str = "{}"
+    declared: frozenset[str] = frozenset()
 
     def serves(self, called_ae: str) -> bool:
         """True if this processor's AE title pattern matches the whole called AE title; case does not matter."""

@@ -14,10 +14,16 @@ from magickbox.births.policies import policy_of
 from magickbox.capacity import LOOK_EVERY, Capacity
 from magickbox.config import Settings
 from magickbox.control import ControlServer
+from magickbox.conventions import CONVENTIONS
 from magickbox.datafolder import BoxLock, DataFolder
 from magickbox.deliver import Deliver
 from magickbox.disk import Disk
+from magickbox.dropins.folder import Dropins
+from magickbox.dropins.pins import adorn
 from magickbox.dropins.watch import DropinWatch
+from magickbox.engines.choosing import ChoosingEngine
+from magickbox.engines.container_cli import Finder
+from magickbox.engines.images import Images
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection, of_settings, tried
 from magickbox.errors import ConfigError
@@ -87,7 +93,7 @@ class Box:
         )  # fmt: skip
         self.dropins = DropinWatch(
             places.processors, report=lambda text: process_note("warning", "processors", {"reason": text}),
-            on_change=lambda _dropins: self._changed(),
+            on_change=lambda found: self.images.want(found),
         )  # fmt: skip
         own_calls = OwnCalls()
         self._transcoder = WorkerPool(data.converted)
@@ -95,7 +101,10 @@ class Box:
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
         self.protection = of_settings(settings, data.root, data.root / "state" / "etc")
-        self._engine = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
+        scripts = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
+        finder = Finder(environment, settings.container_engine)
+        self.images = Images(finder, data.root, data.state, self._changed, process_note)
+        self._engine = ChoosingEngine(scripts, self.images, CONVENTIONS, data.root, self.protection.limits)
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
             self.ledger, sender, self.folder_of, policy_of=lambda lane: self.rules.current().policy_of(lane),
@@ -107,7 +116,7 @@ class Box:
             self.disk.has_room, self.route.wake, process_note, reached,
         )  # fmt: skip
         self.process = Process(
-            self.ledger, runner, self.folder_of, lambda: self.dropins.current, settings.slots,
+            self.ledger, runner, self.folder_of, self.current_dropins, settings.slots,
             self.disk.has_room, self.route.wake, process_note,
         )  # fmt: skip
         self.receive = Receive(
@@ -130,6 +139,7 @@ class Box:
             Chore("ballast", 10.0, self.disk.take_ballast),
             Chore("removals", 60.0, self._removal.carry_on_all),
             Chore("runs", 10.0, lambda: self._recovery.carry_on_runs()),
+            Chore("containers", 600.0, self._engine.sweep),
             Chore("retention", EVERY, self._retention.run_once),
         )
         if self._tls is not None:
@@ -163,11 +173,15 @@ class Box:
         return Access(s.max_associations, s.calling_ae_allowed, knows, s.max_per_caller)
 
     def _knows(self, called_ae: str) -> bool:
-        return choose(self.dropins.current.good, called_ae) is not None
+        return choose(self.current_dropins().good, called_ae) is not None
+
+    def current_dropins(self) -> Dropins:
+        """The drop-ins as they are now, with what their images say of themselves."""
+        return adorn(self.dropins.current, self.images.pins)
 
     def policy(self, called_ae: str) -> Policy:
         """How instances for a called AE become jobs: the settings, with what its processor overrides."""
-        return policy_of(self.settings, choose(self.dropins.current.good, called_ae))
+        return policy_of(self.settings, choose(self.current_dropins().good, called_ae))
 
     def folder_of(self, job: str) -> Path:
         """A job's folder."""
@@ -206,6 +220,7 @@ class Box:
         self.rules.start()
         self.dropins.start()
         self._recovery.run()
+        self.images.start()
         self.deliver.start()
         self.route.start()
         self.process.start()
@@ -231,6 +246,7 @@ class Box:
         self.deliver.stop(self.settings.stop_grace)
         self._housekeeping.stop()
         self._alarms.stop()
+        self.images.stop()
         self.rules.stop()
         self.dropins.stop()
         self.close()

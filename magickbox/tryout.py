@@ -12,16 +12,24 @@ from pathlib import Path
 from magickbox.association import Association, End
 from magickbox.clock import now
 from magickbox.config import Settings
+from magickbox.conventions import CONVENTIONS
+from magickbox.datafolder import DataFolder
 from magickbox.decision import Listing
+from magickbox.dropins.folder import Dropins
+from magickbox.dropins.pins import read_pins, why_not
 from magickbox.engine import Engine, Run
 from magickbox.engines import protection
+from magickbox.engines.choosing import ChoosingEngine
+from magickbox.engines.container_cli import Finder
+from magickbox.engines.images import Images
 from magickbox.engines.limits import limits_of, shown
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection
-from magickbox.errors import UnreadableHeader
+from magickbox.errors import EngineDown, UnreadableHeader
 from magickbox.incoming.record import read_instance
 from magickbox.instance import Instance
 from magickbox.jobfolder import AttemptFolder, Info, input_name
+from magickbox.logs import silent
 from magickbox.processor import Outcome, Processor, judge_run
 from magickbox.runs import attempt as attempts
 from magickbox.runs.inputguard import InputGuard
@@ -99,7 +107,7 @@ def try_out(
         stop_grace=settings.stop_grace,
     )
     shield = protection.of_settings(settings, workdir.parent, workdir.parent / "etc")
-    engine = _engine(workdir.parent, environment, shield)
+    engine = _engine(processor, workdir.parent, environment, shield, settings.container_engine)
     refusal = engine.refusal(processor)
     guard = InputGuard(attempt.input, taken.instances)
     began = time.monotonic()
@@ -134,8 +142,10 @@ def examine(processor: Processor, settings: Settings, environment: Mapping[str, 
     """What would keep a processor from running on this machine, as far as can be told without running it."""
     shield = protection.tried(settings, data)
     path = clean_environment(environment, Path(sys.executable))["PATH"]
-    program = processor.command[0] if processor.command else ""
-    found = [shield.refusal] if shield.refusal else []
+    in_image = processor.image is not None
+    program = processor.command[0] if processor.command and not in_image else ""
+    found = [shield.refusal] if shield.refusal and not in_image else []
+    found += _image_problems(processor, settings, environment, data) if in_image else []
     if program and shutil.which(program, path=dict(processor.environment).get("PATH", path)) is None:
         found.append(f"no program '{program}' is installed where the box looks (its PATH)")
     elif program and shield.sandbox is not None and shield.sandbox.hides(processor):
@@ -149,13 +159,38 @@ def examine(processor: Processor, settings: Settings, environment: Mapping[str, 
     return found
 
 
-def _engine(box: Path, environment: Mapping[str, str], shield: Protection) -> Engine:
-    return LocalEngine(clean_environment(environment, Path(sys.executable)), box, shield)
+def container_engine(environment: Mapping[str, str], settings: Settings) -> str:
+    """What runs containers here, in a few words; raises EngineDown."""
+    return Finder(environment, settings.container_engine).get().in_words
+
+
+def _image_problems(processor: Processor, settings: Settings, environment: Mapping[str, str], data: Path) -> list[str]:
+    """Whether there is an engine, and what the box knew last of the image; nothing is pulled."""
+    try:
+        container_engine(environment, settings)
+    except EngineDown as exc:
+        return [str(exc)]
+    pins = read_pins(DataFolder(data).images)
+    why = why_not(processor, pins) if processor.name in pins else None
+    return [why] if why else []
+
+
+def _engine(
+    processor: Processor, box: Path, environment: Mapping[str, str], shield: Protection, wanted: str | None
+) -> Engine:
+    """The engines and conventions of the box; an image that is not on this machine is brought now."""
+    finder = Finder(environment, wanted)
+    images = Images(finder, box, box, lambda: None, silent)
+    if processor.image is not None:
+        images.want(Dropins(good=(replace(processor, enabled=True),)))
+        images.look_round()
+    scripts = LocalEngine(clean_environment(environment, Path(sys.executable)), box, shield)
+    return ChoosingEngine(scripts, images, CONVENTIONS, box, shield.limits)
 
 
 def _held_by(processor: Processor, shield: Protection, timeout: float) -> str:
     limits = limits_of(processor, shield.limits)
-    parts = [shield.warning or f"sandbox: {shield.describe()}"]
+    parts = [shield.warning or f"sandbox: {shield.describe()}"] if processor.image is None else ["container"]
     parts += [f"memory {shown(limits.memory)}"] if limits.memory is not None else []
     parts += [f"{limits.cpus:g} cores"] if limits.cpus is not None else []
     parts += [f"{limits.processes} processes"] if limits.processes is not None else []

@@ -197,7 +197,7 @@ def station(
 
 def set_up(root: Path, station_port: int, called: str = "COPY") -> None:
     """A data folder with one rule, everything to the station, and one processor, which copies."""
-    (root / "processors").mkdir(parents=True)
+    (root / "processors").mkdir(parents=True, exist_ok=True)
     script = root / "processors" / called
     script.write_text(COPY)
     script.chmod(0o755)

@@ -199,7 +199,30 @@ def test_a_folder_says_everything_itself(place: Path) -> None:
         max_wait=60.5,
         late=Late.RERUN,
         digest=digest(place / "rsi"),
+        declared=frozenset(said),
     )
+
+
+def test_a_container_is_declared(place: Path) -> None:
+    said = {
+        "image": "hospital/adc:1.2",
+        "image_archive": "./adc.tar",
+        "command": ["/opt/adc", "./models/a"],
+        "network": True,
+        "convention": "mercure",
+        "settings": {"sigma": 7},
+        "resources": {"memory": "16G", "output": "20G", "processes": 100},
+    }
+    (place / "Adc" / "models").mkdir(parents=True)
+    (place / "Adc" / "models" / "a").write_text("")
+    (place / "Adc" / "adc.tar").write_text("")
+    (place / "Adc" / "processor.json").write_text(json.dumps(said))
+    one = only(read_dropins(place))
+    assert (one.image, str(one.image_archive)) == ("hospital/adc:1.2", f"{place}/Adc/adc.tar")
+    assert one.command == ("/opt/adc", "/processor/models/a")
+    assert (one.network, one.convention, one.settings) == (True, "mercure", '{"sigma": 7}')
+    (place / "Adc" / "processor.json").write_text('{"image": "adc"}')
+    assert (only(read_dropins(place)).command, only(read_dropins(place)).network) == ((), False)
 
 
 def test_a_folder_needs_a_command_only(place: Path) -> None:
@@ -278,8 +301,11 @@ BAD: dict[str, tuple[object, str]] = {
     "a folder": ({"command": ["./."]}, ", line 3, column 5, command[0]: './.' is not an executable file (chm"),
     "relative": ({"command": ["bin/run"]}, ", line 3, column 5, command[0]: 'bin/run' is looked for in the j"),
     "forgot ./": ({"command": ["python3", "run.sh"]}, ", line 4, column 5, command[1]: 'run.sh' is looked for in th"),
-    "image": ({"image": "x"}, ", line 2, column 3, image: containers are not supported by this version"),
-    "both": ({**OK, "image": "x"}, ", line 5, column 3, image: give either a command or an image"),
+    "image that is an option": ({"image": "-v"}, ", line 2, column 12, image: expected the name of a container im"),
+    "archive alone": ({**OK, "image_archive": "./a"}, ", line 5, column 3, image_archive: give the name of the im"),
+    "archive gone": ({"image": "x", "image_archive": "./a"}, ", line 3, column 20, image_archive: './a' does not exi"),
+    "archive outside": ({"image": "x", "image_archive": "./../a"}, ", line 3, column 20, image_archive: './../a' lea"),
+    "convention": ({**OK, "convention": "x"}, ', line 5, column 17, convention: expected "magickbox" or "mercure"'),
     "pattern": ({**OK, "AETitle": "("}, ", line 5, column 14, AETitle: not a regular expression: missing ), "),
     "long name": ({**OK, "name": "A" * 17}, ", line 5, column 11, name: the name 'AAAAAAAAAAAAAAAAA' is the "),
 }

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from magickbox.cli import places
@@ -9,13 +10,16 @@ from magickbox.cli.output import print_json
 from magickbox.config import SETTINGS, Loaded, Settings, stray_variables
 from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
-from magickbox.errors import ConfigError
+from magickbox.dropins.pins import Pin, adorn, read_pins, why_not
+from magickbox.errors import ConfigError, EngineDown
+from magickbox.processor import Processor
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
 from magickbox.senders import destination_problems
 from magickbox.service import Places, protection_of
 from magickbox.tls import try_out
 from magickbox.tlsfiles import OFF, tls_files
+from magickbox.tryout import container_engine
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     elif not warnings:
         good.append(f"sandbox: {shield.describe()}")
     root = where.data.root
-    for told, wrong in (_data(root, settings), _tls(root, settings), _routing(where, settings), _dropins(where)):
+    looks = (_data(root, settings), _tls(root, settings), _routing(where, settings), _dropins(where, settings))
+    for told, wrong in looks:
         good += told
         problems += wrong
     if args.json:
@@ -106,13 +111,34 @@ def _routing(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
     return good, [f"destination {name}: {problem}" for name, found in examined.items() for problem in found]
 
 
-def _dropins(where: Places) -> tuple[list[str], list[str]]:
+def _dropins(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
     problem = places.processors_problem(where)
     if problem:
         return [], [f"processors: {problem}"]
-    dropins = read_dropins(where.processors)
+    pins = read_pins(where.data.images)
+    dropins = adorn(read_dropins(where.processors), pins)
     good = [
         f"processor {p.name}: serves {p.called_ae}" + ("" if p.enabled else " (switched off)") for p in dropins.good
     ]
     bad = [f"processor {b.name}: {problem}" for b in dropins.bad for problem in b.problems]
-    return good or [f"processors: none in {where.processors}"], bad
+    with_image = [p for p in dropins.good if p.image is not None and p.enabled]
+    told, wrong = _images(with_image, pins, settings) if with_image else ([], [])
+    return [*(good or [f"processors: none in {where.processors}"]), *told], [*bad, *wrong]
+
+
+def _images(processors: list[Processor], pins: Mapping[str, Pin], settings: Settings) -> tuple[list[str], list[str]]:
+    """Is there an engine, and what the box knew last of the images; nothing is pulled here."""
+    try:
+        engine = container_engine(os.environ, settings)
+    except EngineDown as exc:
+        return [], [f"containers: {exc}"]
+    good, bad = [f"containers: {engine}"], []
+    for one in processors:
+        pin = pins.get(one.name)
+        if pin is None:
+            good.append(f"processor {one.name}: the image {one.image} is looked for when the box runs")
+        elif (why := why_not(one, pins)) is not None:
+            bad.append(f"processor {one.name}: {why}")
+        elif pin.image is not None:
+            good.append(f"processor {one.name}: runs {one.image}, {pin.image.digest or pin.image.id}")
+    return good, bad

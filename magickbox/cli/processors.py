@@ -1,13 +1,16 @@
 """``magickbox processors``: list them, make one, switch one on or off; ``developing`` has ``run`` and ``check``."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from magickbox.cli import developing, places
 from magickbox.cli.output import print_json, print_table
 from magickbox.dropins.folder import Dropins, read_dropins
+from magickbox.dropins.pins import adorn, read_pins, why_not
 from magickbox.dropins.switch import disable, enable
 from magickbox.dropins.template import new
+from magickbox.processor import Processor
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,22 +40,35 @@ def _folder(args: argparse.Namespace) -> Path:
 def run_list(args: argparse.Namespace) -> int:
     """Print the drop-ins; exit code 1 if one is bad."""
     folder = _folder(args)
-    dropins = read_dropins(folder)
+    pins = read_pins(places.data_folder(args).images)
+    dropins = adorn(read_dropins(folder), pins)
+    waiting = {p.name: why for p in dropins.good if p.enabled and (why := why_not(p, pins))}
     if args.json:
-        print_json({"folder": folder, "good": dropins.good, "bad": dropins.bad})
+        print_json({"folder": folder, "good": dropins.good, "bad": dropins.bad, "waiting": waiting})
     else:
         print_table(
-            ("NAME", "CALLED AE", "VERSION", "STATE", "WHAT IT DOES"), _rows(dropins), f"no drop-ins in {folder}"
-        )
+            ("NAME", "CALLED AE", "VERSION", "STATE", "WHAT IT DOES"), _rows(dropins, waiting),
+            f"no drop-ins in {folder}",
+        )  # fmt: skip
     return 1 if dropins.bad else 0
 
 
-def _rows(dropins: Dropins) -> list[tuple[object, ...]]:
+def _rows(dropins: Dropins, waiting: Mapping[str, str]) -> list[tuple[object, ...]]:
     good: list[tuple[object, ...]] = [
-        (p.name, p.called_ae, p.version, "on" if p.enabled else "off", p.description or " ".join(p.command))
+        (p.name, p.called_ae, p.version, _state(p, waiting), waiting.get(p.name) or p.description or _what(p))
         for p in dropins.good
     ]
     return good + [(bad.name, "-", "-", "BAD", "; ".join(bad.problems)) for bad in dropins.bad]
+
+
+def _state(one: Processor, waiting: Mapping[str, str]) -> str:
+    if not one.enabled:
+        return "off"
+    return "waits" if one.name in waiting else "on"
+
+
+def _what(one: Processor) -> str:
+    return " ".join([*([one.image] if one.image else []), *one.command])
 
 
 def run_new(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from magickbox.association import title_problem
 from magickbox.dropins.files import first_bytes, line_end_problem
 from magickbox.positionedjson import Document, NotJson, read
-from magickbox.processor import Group, Late, Processor
+from magickbox.processor import IN_IMAGE, Group, Late, Processor
 from magickbox.rules.check import Problem, told
 
 FILE = "processor.json"
@@ -122,24 +122,42 @@ def _expected(error: ValidationError) -> str:
 
 def _command_problems(folder: Path, document: Document) -> Iterator[Problem]:
     value: dict[str, Any] = document.value
-    if "image" in value:
-        both = "give either a command or an image" if "command" in value else ""
-        said = both or "containers are not supported by this version"
-        yield Problem(("image",), document.keys[("image",)], said)
-    elif "command" not in value:
+    in_image = "image" in value
+    if "image_archive" in value:
+        yield from _archive_problems(folder, document)
+    if "command" not in value and not in_image:
         yield Problem(("command",), document.values[()], 'missing; for example "command": ["./run.sh"]')
-    else:
-        for index in range(len(value["command"])):
-            if (problem := _element_problem(folder, index, value["command"])) is not None:
-                yield Problem(("command", index), document.values[("command", index)], problem)
+    for index in range(len(value.get("command", ()))):
+        if (problem := _element_problem(folder, index, value["command"], in_image)) is not None:
+            yield Problem(("command", index), document.values[("command", index)], problem)
 
 
-def _element_problem(folder: Path, index: int, command: list[str]) -> str | None:
+def _archive_problems(folder: Path, document: Document) -> Iterator[Problem]:
+    value: dict[str, Any] = document.value
+    part = value["image_archive"]
+    if "image" not in value:
+        yield Problem(("image_archive",), document.keys[("image_archive",)], "give the name of the image in it: image")
+    elif _leaves(part):
+        yield Problem(
+            ("image_archive",), document.values[("image_archive",)], f"'{part}' leaves the processor's folder"
+        )
+    elif not (folder / part).is_file():
+        said = f"'{part}' does not exist in the processor's folder"
+        yield Problem(("image_archive",), document.values[("image_archive",)], said)
+
+
+def _leaves(part: str) -> bool:
+    return os.path.normpath(part).split(os.sep)[0] == ".."
+
+
+def _element_problem(folder: Path, index: int, command: list[str], in_image: bool) -> str | None:
     part = command[index]
+    if not part.startswith("./") and in_image:
+        return None  # a program or file of the image
     if not part.startswith("./"):
         lost = f"'{part}' is looked for in the job's folder; write './{part}' for a file of this folder"
         return lost if _was_meant_here(folder, index, command) else None
-    if os.path.normpath(part).split(os.sep)[0] == "..":
+    if _leaves(part):
         return f"'{part}' leaves the processor's folder"
     path = folder / part
     if not path.exists():
@@ -179,6 +197,10 @@ def _absolute(folder: Path, part: str) -> str:
     return os.path.normpath(folder.absolute() / part) if part.startswith("./") else part
 
 
+def _archive(folder: Path, value: dict[str, Any]) -> Path | None:
+    return Path(_absolute(folder, value["image_archive"])) if "image_archive" in value else None
+
+
 def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
     name = value.get("name", default)
     timeout, settle, max_wait = (
@@ -187,7 +209,7 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
     return Processor(
         name=name,
         folder=folder.absolute(),
-        command=tuple(_absolute(folder, part) for part in value["command"]),
+        command=tuple(_absolute(Path(IN_IMAGE) if "image" in value else folder, p) for p in value.get("command", ())),
         called_ae=value.get("AETitle", pattern_of(name)),
         description=value.get("description", ""),
         version=value.get("version", ""),
@@ -199,5 +221,10 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         settle=settle,
         max_wait=max_wait,
         late=Late(value["late"]) if "late" in value else None,
+        image=value.get("image"),
+        image_archive=_archive(folder, value),
         network=value.get("network", False),
+        convention=value.get("convention"),
+        settings=json.dumps(value.get("settings", {})),
+        declared=frozenset(value),
     )

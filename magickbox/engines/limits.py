@@ -46,10 +46,10 @@ def limits_of(processor: Processor, default: Limits) -> Limits:
     """The limits of a processor's runs: its ``resources``, and the box's default for what it does not name."""
     asked = dict(processor.resources)
     return Limits(
-        memory=_bytes(asked["memory"]) if "memory" in asked else default.memory,
+        memory=in_bytes(asked["memory"]) if "memory" in asked else default.memory,
         cpus=float(str(asked["cpus"])) if "cpus" in asked else default.cpus,
         processes=int(str(asked["processes"])) if "processes" in asked else default.processes,
-        file_size=_bytes(asked["file_size"]) if "file_size" in asked else default.file_size,
+        file_size=in_bytes(asked["file_size"]) if "file_size" in asked else default.file_size,
     )
 
 
@@ -94,7 +94,8 @@ def verdict(limits: Limits, events: Events, code: int | None, last_line: str, wo
     return None
 
 
-def _bytes(value: object) -> int:
+def in_bytes(value: object) -> int:
+    """The bytes that a text such as ``16G`` says."""
     text = str(value)
     number = text.rstrip("KMGT")
     return int(number) * UNITS[text[len(number) :]]

@@ -1,0 +1,103 @@
+"""Which image each drop-in runs: kept in ``state/images.json``, so that a restart runs the same, and for listings.
+
+What a bucket says of itself in its image (AE title, description, version, switched off) counts where processor.json
+says nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from magickbox.association import title_problem
+from magickbox.convention import Image
+from magickbox.dropins.declaration import pattern_of
+from magickbox.dropins.folder import Dropins
+from magickbox.durable import write_atomic
+from magickbox.processor import Processor
+
+LABEL = "io.magickbox.convention"
+CONVENTIONS = ("magickbox", "mercure")  # the first is the default
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What is known of a drop-in's image: ``source`` is what it was asked for, ``problem`` why it is not here (yet).
+
+    ``ours`` says that the box itself brought the image to this machine.
+    """
+
+    source: str
+    image: Image | None = None
+    problem: str | None = None
+    ours: bool = False
+
+
+def source_of(processor: Processor) -> str:
+    """What is asked for: the image's name, and its archive with size and time, so that a new file is a new image."""
+    if processor.image_archive is None:
+        return processor.image or ""
+    try:
+        told = processor.image_archive.stat()
+    except OSError:
+        return f"{processor.image} {processor.image_archive.name} missing"
+    return f"{processor.image} {processor.image_archive.name} {told.st_size} {told.st_mtime_ns}"
+
+
+def read_pins(path: Path) -> dict[str, Pin]:
+    """The pins that were written, by the drop-in's name; none if the file is missing or damaged: they are made anew."""
+    try:
+        value: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
+        return {name: _pin(each) for name, each in value.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _pin(value: dict[str, Any]) -> Pin:
+    told = value["image"]
+    image = Image(**{**told, "labels": tuple((k, v) for k, v in told["labels"])}) if told else None
+    return Pin(value["source"], image, value["problem"], value["ours"])
+
+
+def write_pins(path: Path, pins: Mapping[str, Pin]) -> None:
+    """Write them; raises OSError."""
+    write_atomic(path, json.dumps({name: asdict(pin) for name, pin in pins.items()}, indent=1).encode() + b"\n")
+
+
+def convention_of(processor: Processor, image: Image | None) -> str:
+    """Declared, else what the image's label says, else the box's own."""
+    labelled = dict(image.labels).get(LABEL) if image is not None else None
+    return processor.convention or (labelled if labelled in CONVENTIONS else None) or CONVENTIONS[0]
+
+
+def why_not(processor: Processor, pins: Mapping[str, Pin]) -> str | None:
+    """Why a processor cannot run yet; None if it can, as far as its image goes."""
+    if processor.image is None:
+        return None
+    pin = pins.get(processor.name)
+    if pin is None:
+        return f"the image {processor.image} of processor {processor.name} was not looked for yet"
+    if pin.problem is not None:
+        return f"the image {processor.image} of processor {processor.name} is not here: {pin.problem}"
+    return None
+
+
+def adorn(dropins: Dropins, pins: Mapping[str, Pin]) -> Dropins:
+    """The drop-ins, with what their images say of themselves."""
+    return replace(dropins, good=tuple(_adorned(one, pins.get(one.name)) for one in dropins.good))
+
+
+def _adorned(one: Processor, pin: Pin | None) -> Processor:
+    if pin is None or pin.image is None or not pin.image.info:
+        return one
+    info, told = pin.image.info, one.declared
+    title = info.get("AETitle")
+    if "AETitle" not in told and isinstance(title, str) and title_problem(title) is None:
+        one = replace(one, called_ae=pattern_of(title.strip()))
+    for key in ("description", "version"):
+        if key not in told and isinstance(info.get(key), str):
+            one = replace(one, **{key: info[key][:1000]})
+    if "enabled" not in told and info.get("enabled") in (0, "0", False):
+        one = replace(one, enabled=False)
+    return one

@@ -1,0 +1,58 @@
+"""Which engine takes a run, and in which convention: a processor with an image gets a container, others do not."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from magickbox.convention import Convention
+from magickbox.dropins.pins import convention_of
+from magickbox.engine import Ended, Engine, Run
+from magickbox.engines.container import ContainerEngine
+from magickbox.engines.images import Images
+from magickbox.engines.limits import Limits
+from magickbox.processor import Processor
+
+
+class ChoosingEngine:
+    """One engine made of two, and of the conventions; implements ``engine.Engine``."""
+
+    def __init__(
+        self,
+        scripts: Engine,
+        images: Images,
+        conventions: Mapping[str, Convention],
+        box: Path,
+        limits: Limits,
+    ) -> None:
+        """``scripts`` runs what has no image, ``conventions`` are by their names, ``limits`` the box's default."""
+        self._scripts, self._images, self._conventions = scripts, images, conventions
+        self._containers = ContainerEngine(images.finder, images, self._convention, box, limits)
+
+    def refusal(self, processor: Processor) -> str | None:
+        """Why a processor has to wait: no sandbox where one is required, or no image yet."""
+        return self._of(processor).refusal(processor)
+
+    def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
+        """Lay the run out as its processor expects it, run it, and read back what it says."""
+        convention = self._convention(run)
+        ended = self._of(run.processor).run(convention.lay_out(run), started)
+        convention.read_back(run, ended)
+        return ended
+
+    def stop(self, name: str, reason: str) -> None:
+        """End a run, whichever engine has it."""
+        self._scripts.stop(name, reason)
+        self._containers.stop(name, reason)
+
+    def end_leftovers(self, name: str) -> int:
+        """End what a killed box had started, in whichever engine."""
+        return self._containers.end_leftovers(name) + self._scripts.end_leftovers(name)
+
+    def sweep(self) -> int:
+        """Remove containers that belong to no run; return how many there were."""
+        return self._containers.sweep()
+
+    def _of(self, processor: Processor) -> Engine:
+        return self._scripts if processor.image is None else self._containers
+
+    def _convention(self, run: Run) -> Convention:
+        return self._conventions[convention_of(run.processor, self._images.image_of(run.processor))]

@@ -1,0 +1,219 @@
+"""The container engine: a processor's run in a container of its own, by the command line of podman or docker.
+
+A run is one ``podman run`` that stays attached: its output is the log, its exit code the container's. The container
+has the run's name and labels and is not removed by itself, so that a box that was killed finds it again. What the
+client says with 125 to 127 may be its own trouble or the processor's; the container's state tells them apart.
+"""
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from magickbox.convention import Convention, Image, Stage
+from magickbox.engine import Ended, Run
+from magickbox.engines import container_end, leftovers, start_trouble
+from magickbox.engines.attended import Attended, Bell, Why
+from magickbox.engines.container_cli import ContainerCli, Finder
+from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner
+from magickbox.engines.handover import Growth, give_back, hand_over
+from magickbox.engines.image_store import known
+from magickbox.engines.images import Images
+from magickbox.engines.leftovers import Kin
+from magickbox.engines.limits import Limits, in_bytes, limits_of
+from magickbox.engines.output_log import OutputLog
+from magickbox.errors import EngineDown
+from magickbox.processor import Processor
+
+TERM_EVERY = 0.5  # seconds until a container that was not there yet is told again to end
+KILLED = 15.0  # seconds for a killed container to be gone
+RunIn = tuple[ContainerCli, Image, Stage, Owner]
+
+
+class ContainerEngine:
+    """Runs processors in containers; implements ``engine.Engine``."""
+
+    def __init__(
+        self, finder: Finder, images: Images, convention: Callable[[Run], Convention], box: Path, limits: Limits
+    ) -> None:
+        """``convention`` says how a run's processor wants it; ``box`` tells this box's containers from another's.
+
+        ``limits`` are those of processors that name none.
+        """
+        self._finder, self._images, self._convention, self._limits = finder, images, convention, limits
+        self._box = str(box.absolute())
+        self._lock = threading.Lock()
+        self._bells: dict[str, Bell] = {}
+
+    def refusal(self, processor: Processor) -> str | None:
+        """Why a processor has to wait for its image, or None."""
+        return self._images.why_not(processor)
+
+    def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
+        """Run to the end, with the container gone; see ``engine.Engine.run``."""
+        try:
+            bell = self._listed(run.name)
+        except OSError as exc:
+            return Ended(None, interrupted=start_trouble.of_machine(exc))
+        try:
+            within = self._within(run)
+            with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
+                return self._run(run, within, started, bell, log)
+        except EngineDown as exc:
+            self._finder.lost()
+            return Ended(None, interrupted=str(exc))
+        finally:
+            self._unlist(run.name, bell)
+
+    def stop(self, name: str, reason: str) -> None:
+        """End a run that another thread waits for; see ``engine.Engine.stop``."""
+        with self._lock:
+            if name in self._bells:
+                self._bells[name].ring(reason)
+
+    def end_leftovers(self, name: str) -> int:
+        """End and remove the container that a killed box had started under this name; return how many there were."""
+        clients = leftovers.end_all(Kin(self._marks(name))).ended
+        found = self._containers(f"{RUN}={name}") if self._finder.is_installed() else []
+        self._remove(found)
+        return clients + len(found)
+
+    def sweep(self) -> int:
+        """Remove this box's containers that no run of it knows; return how many there were."""
+        if not self._finder.is_installed():
+            return 0
+        found = self._containers(RUN, "{{.ID}} {{.Names}}")
+        with self._lock:
+            strays = [line.split()[0] for line in found if line.split()[-1] not in self._bells]
+        self._remove(strays)
+        return len(strays)
+
+    def _containers(self, label: str, shown: str = "{{.ID}}") -> list[str]:
+        """What there is of this box with a label; nothing if the engine does not answer: the next sweep finds it."""
+        try:
+            answer = self._finder.get().ask(
+                "ps", "--all", "--filter", f"label={label}", "--filter", f"label={BOX}={self._box}", "--format", shown
+            )
+        except EngineDown:
+            return []
+        return answer.out.splitlines()
+
+    def _remove(self, names: Sequence[str]) -> None:
+        with contextlib.suppress(EngineDown):
+            if names:
+                self._finder.get().ask("rm", "--force", "--volumes", *names)
+
+    def _listed(self, name: str) -> Bell:
+        with self._lock:
+            if name in self._bells:
+                raise ValueError(f"run {name} is running already")
+            self._bells[name] = Bell()
+            return self._bells[name]
+
+    def _unlist(self, name: str, bell: Bell) -> None:
+        with self._lock:
+            del self._bells[name]
+            bell.close()
+
+    def _within(self, run: Run) -> RunIn:
+        """Engine, image, stage and user of a run; raises EngineDown if there is no engine, or no image yet."""
+        cli = self._finder.get()
+        image = self._images.image_of(run.processor)
+        if image is None:
+            raise EngineDown(self._images.why_not(run.processor) or "its image is not here")
+        stage = self._convention(run).stage(run, image)
+        return cli, image, stage, owner(cli, stage, os.getuid(), os.getgid())
+
+    def _run(
+        self, run: Run, within: RunIn, started: Callable[[dict[str, object]], None], bell: Bell, log: OutputLog
+    ) -> Ended:
+        cli, image, stage, who = within
+        memory = self._images.memory_of(run.processor) if stage.memory else None
+        try:
+            hand_over(run, memory, who)
+            process = self._start(run, within, memory)
+        except (OSError, ValueError) as exc:
+            log.say(start_trouble.of_machine(exc))
+            return Ended(None, interrupted=start_trouble.of_machine(exc))
+        client = Attended(process, log)
+        why: Why | None = None
+        limits = limits_of(run.processor, self._limits)
+        try:
+            started({**_handle(cli, run, image, client.pid), "sandbox": cli.name, "limits": limits.told()})
+            why = self._attend(cli, run, client, bell, log)
+        finally:
+            if why is not Why.EXIT:
+                self._end(cli, run, client, why)
+            code = client.finish()
+            state = container_end.state_of(cli, run, code, why)
+            self._remove([run.name])
+            give_back(run, who)
+        ended = container_end.judge(run, image, cli, why, code, state, bell.reason, log, limits)
+        if ended.interrupted is not None and why is Why.EXIT and known(cli, image.id) is None:
+            self._images.gone(run.processor)
+        return ended
+
+    def _start(self, run: Run, within: RunIn, memory: Path | None) -> "subprocess.Popen[bytes]":
+        cli, image, stage, who = within
+        return subprocess.Popen(  # noqa: S603  a list of arguments, no shell
+            command_line(cli, run, image, stage, who, self._box, memory, limits_of(run.processor, self._limits)),
+            cwd=run.workdir,
+            env={**cli.environment, **self._marks(run.name)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    def _marks(self, name: str) -> dict[str, str]:
+        return {"MAGICKBOX_RUN": name, "MAGICKBOX_BOX": self._box}
+
+    def _attend(self, cli: ContainerCli, run: Run, client: Attended, bell: Bell, log: OutputLog) -> Why:
+        """Wait for the end, a stop, the clock or too much output; then ask the container to end, and wait again."""
+        why = client.wait(time.monotonic() + run.timeout, bell, Growth(run, _most(run)).is_too_much)
+        if why is Why.EXIT:
+            return why
+        log.say({Why.CLOCK: container_end.out_of_time(run), Why.STOP: f"stopped: {bell.reason}"}.get(
+            why, container_end.too_much(run)))  # fmt: skip
+        give_up = time.monotonic() + run.stop_grace
+        while not self._told(cli, run.name, "TERM") and time.monotonic() < give_up:
+            if client.wait(min(give_up, time.monotonic() + TERM_EVERY)) is Why.EXIT:
+                return why
+        client.wait(give_up)
+        return why
+
+    def _end(self, cli: ContainerCli, run: Run, client: Attended, why: Why | None) -> None:
+        """Kill the container, then its client if that does not follow."""
+        self._told(cli, run.name, "KILL")
+        if why is None or client.wait(time.monotonic() + KILLED) is not Why.EXIT:
+            client.kill()
+
+    def _told(self, cli: ContainerCli, name: str, what: str) -> bool:
+        with contextlib.suppress(EngineDown):
+            return cli.ask("kill", "--signal", what, name).code == 0
+        return False
+
+
+def _handle(cli: ContainerCli, run: Run, image: Image, pid: int) -> dict[str, object]:
+    """What run.json keeps of it."""
+    return {
+        "engine": cli.name,
+        "container": run.name,
+        "pid": pid,
+        "image": image.name,
+        "image_id": image.id,
+        "image_digest": image.digest,
+    }
+
+
+def _most(run: Run) -> int:
+    """Bytes that a run may write: what it declares, else four fifths of the disk that is free now."""
+    told = dict(run.processor.resources).get("output")
+    if told:
+        return in_bytes(str(told))
+    free = os.statvfs(run.output)
+    return free.f_bavail * free.f_frsize * 4 // 5

@@ -1,0 +1,113 @@
+"""Brings an image to this machine and looks into it, without running anything of it."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from magickbox.convention import Image
+from magickbox.engines.container_cli import ContainerCli, told_by
+from magickbox.engines.container_options import BOX, LOOK, mapped
+from magickbox.processor import Processor
+
+BRINGING = 6 * 3600.0  # seconds; images of 20 GB come through thin lines
+WORK, STORAGE = "/root/work.sh", "/root/storage"
+LONGEST = 1024 * 1024
+
+
+class NotBrought(Exception):
+    """The image is not here and cannot be had now; the text says why."""
+
+
+def known(cli: ContainerCli, name: str) -> dict[str, Any] | None:
+    """What the engine says of an image that is on this machine; None if it is not."""
+    return told_by(cli.ask("image", "inspect", "--format", "{{json .}}", name)) or None
+
+
+def bring(cli: ContainerCli, processor: Processor) -> bool:
+    """Have the image on this machine, by its archive or from its registry; True if it had to be brought.
+
+    An image that is here already is taken as it is, but an archive is always loaded: it may be a new one. Raises
+    NotBrought or EngineDown.
+    """
+    name = processor.image or ""
+    if processor.image_archive is not None:
+        answer = cli.ask("load", "--input", str(processor.image_archive), seconds=BRINGING)
+        if answer.code != 0:
+            raise NotBrought(f"{processor.image_archive.name} cannot be loaded: {answer.why}")
+        if known(cli, name) is None:
+            raise NotBrought(f"{processor.image_archive.name} holds another image: {' '.join(answer.out.split())}")
+        return True
+    if known(cli, name) is not None:
+        return False
+    answer = cli.ask("pull", "--quiet", name, seconds=BRINGING)
+    if answer.code != 0:
+        raise NotBrought(f"it cannot be pulled: {answer.why}")
+    return True
+
+
+def look_into(cli: ContainerCli, name: str, box: str, memory: Path) -> Image:
+    """What there is to know of an image that is here; a bucket's kept folder gets its first content.
+
+    Raises NotBrought or EngineDown.
+    """
+    told = known(cli, name)
+    if told is None:
+        raise NotBrought("it is gone")
+    config = told.get("Config") or {}
+    image = Image(
+        name=name,
+        id=str(told["Id"]),
+        digest=next((str(each).partition("@")[2] for each in told.get("RepoDigests") or ()), ""),
+        architecture=str(told.get("Architecture", "")),
+        has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
+        labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
+    )
+    with _opened(cli, image.id, box) as container, tempfile.TemporaryDirectory() as place:
+        is_bucket = _copied(cli, container, WORK, Path(place, "work.sh"))
+        info = _info(Path(place, "info.json")) if _copied(cli, container, f"{STORAGE}/info.json", Path(place)) else {}
+        if is_bucket and not memory.exists():
+            memory.mkdir(parents=True)
+            _copied(cli, container, f"{STORAGE}/memory/.", memory)
+    if is_bucket and cli.is_podman and not cli.rootless:
+        with _opened(cli, image.id, box, *mapped()):
+            pass  # makes the copy of its files that belongs to the mapped users: now, not when a job runs
+    return Image(**{**image.__dict__, "is_bucket": is_bucket, "info": info})
+
+
+@contextmanager
+def _opened(cli: ContainerCli, image: str, box: str, *options: str) -> Iterator[str]:
+    """A container of the image that is never started, to look into."""
+    answer = cli.ask("create", "--pull=never", "--network", "none", "--label", f"{BOX}={box}",
+                     "--label", LOOK, *options, image, "none", seconds=BRINGING)  # fmt: skip
+    if answer.code != 0:
+        raise NotBrought(f"it cannot be opened: {answer.why}")
+    container = answer.out.split()[-1]
+    try:
+        yield container
+    finally:
+        cli.ask("rm", "--force", "--volumes", container)
+
+
+def close_all(cli: ContainerCli, box: str) -> None:
+    """Remove the containers that a killed box had opened to look into."""
+    answer = cli.ask(
+        "ps", "--all", "--filter", f"label={LOOK}", "--filter", f"label={BOX}={box}", "--format", "{{.ID}}"
+    )
+    if found := answer.out.split():
+        cli.ask("rm", "--force", "--volumes", *found)
+
+
+def _copied(cli: ContainerCli, container: str, source: str, target: Path) -> bool:
+    return cli.ask("cp", f"{container}:{source}", str(target), seconds=BRINGING).code == 0
+
+
+def _info(path: Path) -> dict[str, Any]:
+    """A bucket's description of itself; nothing if it cannot be read."""
+    with suppress(OSError, ValueError, RecursionError):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size <= LONGEST:
+            value = json.loads(path.read_bytes())
+            return value if isinstance(value, dict) else {}
+    return {}

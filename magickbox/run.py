@@ -1,0 +1,52 @@
+"""One run of a processor, ready to start, and how it ended."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magickbox.processor import Processor
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a processor, ready to start.
+
+    ``name`` (``mb-<job>-<attempt>``) is how the run is found again after a kill of the box. ``workdir`` looks like a
+    job folder: INPUT, OUTPUT, info.json. ``log`` gets stdout and stderr, live, at most ``log_limit`` bytes of it.
+    ``timeout`` and ``stop_grace`` are seconds.
+    """
+
+    name: str
+    job: str
+    attempt: int
+    processor: Processor
+    workdir: Path
+    log: Path
+    timeout: float
+    stop_grace: float = 20.0
+    log_limit: int = 64 * 1024 * 1024
+
+    @property
+    def input(self) -> Path:
+        """What the processor reads."""
+        return self.workdir / "INPUT"
+
+    @property
+    def output(self) -> Path:
+        """What the processor writes."""
+        return self.workdir / "OUTPUT"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, with everything it had started gone.
+
+    ``exit_code`` is negative for a signal; None if there was none to take. ``trouble`` is the processor's own fault
+    as the box saw it (out of time, could not start). ``interrupted`` is trouble on the box's side (box stopped, engine
+    down): the run says nothing and is made again. ``peak_memory`` is bytes, with cached files, where it is known.
+    """
+
+    exit_code: int | None
+    last_line: str = ""
+    trouble: str | None = None
+    interrupted: str | None = None
+    peak_memory: int | None = field(default=None, compare=False)
