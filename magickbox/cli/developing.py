@@ -18,6 +18,7 @@ from magickbox.processor import SUCCESS, Processor
 from magickbox.tryout import Taken, Tryout, examine, take, try_out
 
 TAIL = 20  # lines of the log, and files of OUTPUT, that are shown
+LONGEST = 300  # characters of a line of the log
 
 
 def add(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -98,7 +99,7 @@ def _report(processor: Processor, result: Tryout, log: list[str]) -> Iterator[st
         yield f"--- the last {TAIL} of {len(log)} lines of its log (--keep keeps all of it)"
     else:
         yield "--- its log"
-    yield from (shown(line) for line in log[-TAIL:])
+    yield from (shown(line[:LONGEST]) for line in log[-TAIL:])
     yield "---"
     code = "" if result.exit_code is None else f" (exit code {result.exit_code})"
     yield f"outcome    {shown(result.outcome.success) or '-'}{code}"
