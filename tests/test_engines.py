@@ -275,7 +275,7 @@ def test_a_sandbox_ends_with_its_box(bench: Bench) -> None:
     sandbox(bench.place)
     with killed_box(bench, "sandboxed") as run:
         wait_until(lambda: not living_in(run.workdir))
-        bench.engine.end_leftovers("mb-killed-1")
+        assert sandboxed_engine(bench.place).end_leftovers("mb-killed-1") == 0, "takes its control group away"
 
 
 # --- output -------------------------------------------------------------------------------------------------------
