@@ -92,11 +92,13 @@ class Gathering:
 
     def __init__(self) -> None:
         self._gathered: dict[Key, _Gathered] = {}
+        self._files: dict[str, set[str]] = {}
 
     def stored(self, key: Key, waits: Waits, arrival: Arrival, at: float) -> None:
         """An instance has come; its association holds the study from now."""
         gathered = self._gathered.setdefault(key, _Gathered(waits, at))
         gathered.arrivals.append(arrival)
+        self._files.setdefault(arrival.association, set()).add(arrival.instance.file)
         gathered.open_until[arrival.association] = at + gathered.waits.settle_open
 
     def ended(self, association: str, how: End, at: float) -> None:
@@ -117,6 +119,11 @@ class Gathering:
 
     def _take(self, key: Key) -> Due:
         gathered = self._gathered.pop(key)
+        for arrival in gathered.arrivals:
+            names = self._files.get(arrival.association, set())
+            names.discard(arrival.instance.file)
+            if not names:
+                self._files.pop(arrival.association, None)
         aborted = gathered.last_end_aborted and not gathered.open_until
         return Due(key, tuple(gathered.arrivals), aborted)
 
@@ -128,19 +135,20 @@ class Gathering:
             again.arrivals += later.arrivals
             again.open_until = later.open_until
         self._gathered[due.key] = again
+        for arrival in due.arrivals:
+            self._files.setdefault(arrival.association, set()).add(arrival.instance.file)
 
     def files_of(self, association: str) -> frozenset[str]:
         """The names of an association's files that wait to become part of a job."""
-        names = (a.instance.file for g in self._gathered.values() for a in g.arrivals if a.association == association)
-        return frozenset(names)
+        return frozenset(self._files.get(association, ()))
 
     def associations(self) -> frozenset[str]:
         """The associations of which something waits to become part of a job."""
-        return frozenset(a.association for g in self._gathered.values() for a in g.arrivals)
+        return frozenset(self._files)
 
     def waiting(self) -> Iterable[tuple[Key, int, float]]:
-        """Each key with how many instances it has and when it is due; for people who look."""
-        return [(key, len(g.arrivals), g.due()) for key, g in self._gathered.items()]
+        """Each key with how many instances it has and when it is due; for people who look, from any thread."""
+        return [(key, len(g.arrivals), g.due()) for key, g in list(self._gathered.items())]
 
 
 def grouping(association: Association, study: str, by_association: bool) -> Key:

@@ -17,7 +17,7 @@ from magickbox.capacity import Capacity
 from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.errors import UnreadableHeader
-from magickbox.gathering import Arrival, Due, Gathering, grouping
+from magickbox.gathering import Arrival, Due, Gathering, Key, grouping
 from magickbox.incoming.record import read_instance, unreported
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
@@ -28,6 +28,7 @@ from magickbox.ledger.jobs import Share
 from magickbox.logs import Note, Seldom
 from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
+from magickbox.traffic import Traffic
 
 RETRY = 2.0
 OUT_OF_RESOURCES = 0xA700
@@ -76,6 +77,7 @@ class Receive:
         self._again: list[_Stored | _Ended] = []
         self._put_off: dict[str, int] = {}
         self._order = 0
+        self.traffic = Traffic()
         self._seldom = Seldom(note)
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._stopping = threading.Event()
@@ -92,6 +94,7 @@ class Receive:
                 self._open[association.id] = association
         facts = {"calling": request.calling_ae, "called": request.called_ae, "from": request.address[0]}
         facts |= {key: fact for key, fact in (("tls", request.tls), ("certificate", request.certificate)) if fact}
+        self.traffic.count(**{"associations" if refusal is None else "rejected": 1})
         if refusal is not None:
             code = f"{refusal.result}/{refusal.source}/{refusal.reason}"
             self._note("warning", "rejected", {**facts, "answer": code, "reason": refusal.why})
@@ -116,7 +119,9 @@ class Receive:
 
     def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
         """An instance was answered with a failure (``intake.Intake``)."""
-        if status & 0xFF00 == OUT_OF_RESOURCES:
+        passing = status & 0xFF00 == OUT_OF_RESOURCES
+        self.traffic.count(**{"put_off" if passing else "refused": 1})
+        if passing:
             with self._lock:
                 self._put_off[association.id] = self._put_off.get(association.id, 0) + 1
         facts = {"association": association.id, "instance": sop_instance, "status": f"0x{status:04X}", "reason": why}
@@ -144,6 +149,11 @@ class Receive:
         """Gather what an association folder of an earlier run of the box holds; before ``start`` (step 20)."""
         ended = replace(association, ended=association.ended or now(), how=association.how or End.STOPPED)
         self._take(_Ended(ended, End.STOPPED))
+
+    def gathering(self) -> list[tuple[Key, int, float]]:
+        """The studies that wait to become jobs: how many instances each has, and in how many seconds it is due."""
+        at = time.monotonic()
+        return [(key, count, max(0.0, due - at)) for key, count, due in self._gathering.waiting()]
 
     def open_associations(self) -> list[Association]:
         """The associations that are open now."""
@@ -191,6 +201,7 @@ class Receive:
             self._seldom.note(event.association.id, "error", "intake-waits", facts)
 
     def _gather(self, association: Association, instance: Instance) -> None:
+        self.traffic.count(instances=1, bytes=instance.size)
         policy = self._policy(association.called_ae)
         key = grouping(association, instance.study, policy.group is Group.ASSOCIATION)
         self._known[association.id] = association

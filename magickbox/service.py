@@ -203,6 +203,11 @@ class Box:
             "listening": list(self.receiver.address),
             "listening_tls": list(self.receiver.tls_address or ()),
             "open_associations": len(self.receive.open_associations()),
+            "received": self.receive.traffic.numbers(),
+            "gathering": [
+                {"calling": key.calling_ae, "called": key.called_ae, "instances": count, "due": round(due, 1)}
+                for key, count, due in self.receive.gathering()
+            ],
             "jobs_waiting": self.capacity.waiting,
             "receiving_pause": self.capacity.pause(),
             "rules_problem": self.rules.problem,

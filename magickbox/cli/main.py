@@ -18,12 +18,15 @@ from magickbox.cli import (
     peers,
     processors,
     serve,
+    status,
     verify,
 )
 from magickbox.cli.output import complain, never_fail_to_print
 from magickbox.errors import MagickboxError
 
-_COMMANDS = (serve, demo, check, jobs, explain, deliveries, destinations, alarms, processors, peers, verify, bench)
+_COMMANDS = (
+    serve, demo, check, status, jobs, explain, deliveries, destinations, alarms, processors, peers, verify, bench,
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

@@ -62,11 +62,11 @@ class AssociationFolder:
 
     def _make(self) -> None:
         """Step 1: the folder and association.json durable, before the first 0x0000."""
+        if self._fd < 0:
+            self.path.mkdir(exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self._made:
             return
-        self.path.mkdir(exist_ok=True)
-        if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         _write_member(self.path, self.association)
         fsync_folder(self.path.parent)
         self._made = True
