@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,24 @@ def test_a_box_killed_while_a_container_runs(one: Podman, root: Path, tmp_path: 
             until(lambda: sum(goal.seen.values()) == 2 and is_quiet(root), what="the second run")
         assert one.ask("ps", "--all", "--quiet") == ""
     assert all_jobs(root)[0].attempt == 2
+
+
+def test_a_drop_in_removed_while_its_job_runs(one: Podman, root: Path, tmp_path: Path) -> None:
+    wait = "touch /memory/up; while ! [ -e /memory/go ]; do sleep 0.1; done; ls /processor; cp /input/* /output/"
+    one.image("test/wait:1", {"wait": f"#!/bin/sh\n{wait}\n"}, 'CMD ["/wait"]')
+    memory = root / "state" / "memory" / "Wait"
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        folder = drop(root, "Wait", image="test/wait:1")
+        with running(root, settings={"container_engine": one.words}) as box:
+            assert box.port is not None
+            assert send(box.port, study(tmp_path / "one", 2), "Wait").unanswered == set()
+            until(lambda: (memory / "up").exists(), what="the container")
+            shutil.rmtree(folder)
+            until(lambda: "Wait" not in state(root), what="the box to see it")
+            (memory / "go").touch()
+            until(lambda: sum(goal.seen.values()) == 2 and is_quiet(root), what="the delivery")
+    assert one.ask("image", "inspect", "--format", "{{.Id}}", "test/wait:1"), "an image that was here before stays"
 
 
 def cli(root: Path, *words: str, code: int = 0, engine: str = "") -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from peers import sample
+from sandboxes import sandbox
 
 from magickbox.convention import Image
 from magickbox.conventions import CONVENTIONS
 from magickbox.dropins.files import digest
 from magickbox.dropins.pins import CONVENTIONS as NAMES
 from magickbox.dropins.pins import Pin, convention_of, read_pins, source_of, write_pins
-from magickbox.engine import Ended, Run
+from magickbox.engine import Ended, Engine, Run
 from magickbox.engines.choosing import ChoosingEngine
 from magickbox.engines.container_cli import Finder
 from magickbox.engines.images import Images
@@ -59,8 +60,8 @@ def prepare(tmp_path: Path, script: str, settings: dict[str, object]) -> Run:
     return Run("mb-job-1", "job", 1, processor, work, work / "processing.log", 60.0)
 
 
-def go(run: Run, name: str = "mercure") -> Ended:
-    scripts = LocalEngine(clean_environment({}, Path(sys.executable)), run.workdir)
+def go(run: Run, name: str = "mercure", scripts: Engine | None = None) -> Ended:
+    scripts = scripts or LocalEngine(clean_environment({}, Path(sys.executable)), run.workdir)
     finder = Finder({}, "no-engine")
     images = Images(finder, run.workdir, run.workdir, lambda: None, silent)
     run = replace(run, processor=replace(run.processor, convention=name))
@@ -83,6 +84,12 @@ def test_a_module_of_mercure_runs_as_it_is(tmp_path: Path) -> None:
     assert (success, message) == ("success", "4 series")
     assert kept["__mercure_routing"] == {"target": "PACS2"}
     assert "the rules decide" in run.log.read_text()
+
+
+def test_a_module_of_mercure_runs_in_the_sandbox(tmp_path: Path) -> None:
+    run = prepare(tmp_path, MODULE, {})
+    scripts = LocalEngine(clean_environment({}, Path(sys.executable)), tmp_path, sandbox(tmp_path))
+    assert said(run, go(run, scripts=scripts))[:2] == ("success", "4 series")
 
 
 def test_a_failed_module_is_failed_with_its_message(tmp_path: Path) -> None:
