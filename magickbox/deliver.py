@@ -54,12 +54,13 @@ class Deliver:
         self._policy_of = policy_of
         self._stopping = threading.Event()
         self._woken = threading.Event()
+        self._unsettled = threading.Event()
         self._queues: dict[Lane, DestinationQueue] = {}
         self._dispatcher = threading.Thread(target=self._dispatch, name="deliver", daemon=True)
         rng = rng or random.Random()  # noqa: S311  jitter is no secret
         courier = Courier(ledger, sender, folder_of, self._pace, note, reached, now, rng, self._stopping)
         self._receipts = Receipts(ledger, folder_of, note)
-        self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self.wake)
+        self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self._woken.set)
 
     def recover(self) -> None:
         """Tidy up after a crash: attempts that were cut short, and jobs that have nothing left to wait for.
@@ -79,6 +80,7 @@ class Deliver:
 
     def wake(self) -> None:
         """Look for work now: something was routed, released, or is to be tried again; never blocks."""
+        self._unsettled.set()
         self._woken.set()
 
     def stop(self, timeout: float) -> bool:
@@ -140,7 +142,9 @@ class Deliver:
 
         Receipts are written last: they are looked at again at the next wake.
         """
-        self._means.courier.commit(endings.settle_all)
+        if self._unsettled.is_set():  # not after each delivery: it looks at every job that delivers
+            self._unsettled.clear()
+            self._means.courier.commit(endings.settle_all)
         with self._ledger.reading() as tx:
             wanted = queues.lanes(tx)
         for lane in wanted:

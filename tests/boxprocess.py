@@ -180,14 +180,17 @@ class Station:
 
 @contextmanager
 def station(
-    folder: Path, on_association: Callable[[], None] = lambda: None, on_instance: Callable[[], None] = lambda: None
+    folder: Path,
+    on_association: Callable[[], None] = lambda: None,
+    on_instance: Callable[[], None] = lambda: None,
+    port: int = 0,
 ) -> Iterator[Station]:
-    """A receiving station on a free port."""
+    """A receiving station, on a free port if none is given."""
     (folder / "incoming").mkdir(parents=True)
     (folder / "quarantine").mkdir()
     recorder = Recorder(on_association, on_instance)
-    port = Port(folder / "incoming", Quarantine(folder / "quarantine"), fsync=False)
-    receiver = Receiver(port, recorder)
+    where = Port(folder / "incoming", Quarantine(folder / "quarantine"), port=port, fsync=False)
+    receiver = Receiver(where, recorder)
     receiver.start()
     try:
         yield Station(receiver.address[1], recorder.seen)

@@ -229,6 +229,19 @@ def test_a_peer_that_stops_reading_is_given_up(tmp_path: Path) -> None:
     assert met_by(script, HASTY, big) == Retry("the peer took nothing for 0.5 s")
 
 
+def test_a_peer_that_takes_an_image_in_drips_is_given_up(tmp_path: Path) -> None:
+    """It takes each piece in time, but all of it would take too long."""
+    big = made(tmp_path, CT.sop_class, CT.transfer_syntax, "1.2.3", bytes(32 * 1024 * 1024))
+
+    def script(talk: Talk) -> None:
+        talk.accept()
+        while talk.sock.recv(32768):
+            time.sleep(0.005)
+
+    timeouts = replace(HASTY, slowest=1e9)
+    assert met_by(script, timeouts, big) == Retry("the peer takes less than 1e+09 bytes/s")
+
+
 def test_no_context_at_all_is_a_rejection_of_each_item() -> None:
     def script(talk: Talk) -> None:
         talk.accept(lambda _class, _syntax: 3)

@@ -16,6 +16,7 @@ RELEASE_REQUEST = b"\x05\0\0\0\0\4\0\0\0\0"
 RELEASE_REPLY = b"\x06\0\0\0\0\4\0\0\0\0"
 ABORT_BY_USER = b"\x07\0\0\0\0\4\0\0\0\0"
 
+MAX_FRAGMENT = 128 * 1024
 MAX_CONTEXTS = 128  # the ids are odd and below 256 (PS3.8 9.3.2.2)
 RECEIVED_AT_MOST = 16384  # only responses come in
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
@@ -178,3 +179,11 @@ def context_words(result: int) -> str:
         3: "SOP class not supported",
         4: "transfer syntax not supported",
     }.get(result, "no reason given")
+
+
+def room_of(max_length: int) -> int:
+    """How many bytes of a message fit into one PDU of the peer's; fragments have an even length (PS3.8 E.2)."""
+    room = min(max_length or MAX_FRAGMENT, MAX_FRAGMENT) - 6
+    if room < 2:
+        raise PeerError(f"the peer takes PDUs of at most {max_length} bytes, into which nothing fits")
+    return room // 2 * 2

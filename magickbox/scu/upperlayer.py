@@ -24,7 +24,6 @@ from magickbox.scu import pdu
 from magickbox.scu.command import Response, read_response
 from magickbox.tlsclient import words_of_tls
 
-MAX_FRAGMENT = 128 * 1024
 MAX_PDU = 1024 * 1024
 MAX_COMMAND = 64 * 1024
 FAREWELL = 5.0
@@ -32,12 +31,16 @@ FAREWELL = 5.0
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Time limits in seconds: for the connection, the answer to the request, a response, and each piece written."""
+    """Time limits in seconds: for the connection, the answer to the request, a response, and each piece written.
+
+    A message that takes longer than one piece may has to go at ``slowest`` bytes/s on average.
+    """
 
     connect: float = 10.0
     associate: float = 30.0
     response: float = 120.0
     write: float = 60.0
+    slowest: float = 1000.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Association:
         self._aborted = False
         self.is_open = True
         self.answered = False
-        self.room = MAX_FRAGMENT
+        self.room = pdu.MAX_FRAGMENT
         self.accepted: dict[pdu.Context, int] = {}
         self.refused: dict[pdu.Context, str] = {}
         registry.opened(self.address)
@@ -87,7 +90,7 @@ class Association:
             answer = pdu.read_accept(body)
         except pdu.MalformedPdu as exc:
             raise self._broken(str(exc), say=True) from exc
-        self.room = _room(answer.max_length)
+        self.room = pdu.room_of(answer.max_length)
         self._sort(contexts, {number: (result, syntax) for number, result, syntax in answer.contexts})
 
     def _sort(self, contexts: Sequence[pdu.Context], answers: dict[int, tuple[int, str]]) -> None:
@@ -112,7 +115,7 @@ class Association:
             return
         frame = bytearray(len(start) + 12 + self.room)
         frame[: len(start)] = start
-        at, left = len(start), size + pad
+        at, left, began = len(start), size + pad, time.monotonic()
         while True:
             n = min(left, self.room)
             left -= n
@@ -124,6 +127,12 @@ class Association:
             if not left:
                 return
             at = 0
+            self._refuse_dripping(size - left, time.monotonic() - began)
+
+    def _refuse_dripping(self, sent: int, seconds: float) -> None:
+        """End it if the peer takes something now and then, but would need days for an image."""
+        if seconds > self._timeouts.write and sent / seconds < self._timeouts.slowest:
+            raise self._broken(f"the peer takes less than {self._timeouts.slowest:g} bytes/s", say=True)
 
     def _framed_command(self, context: int, command: bytes) -> bytes:
         pieces = [command[at : at + self.room] for at in range(0, len(command), self.room)]
@@ -282,14 +291,6 @@ class Association:
                 raise self._broken("the peer closed the connection" + (" in the middle of a PDU" if data else ""))
             data += piece
         return bytes(data)
-
-
-def _room(max_length: int) -> int:
-    """How many bytes of a message fit into one PDU of the peer's; fragments have an even length (PS3.8 E.2)."""
-    room = min(max_length or MAX_FRAGMENT, MAX_FRAGMENT) - 6
-    if room < 2:
-        raise PeerError(f"the peer takes PDUs of at most {max_length} bytes, into which nothing fits")
-    return room // 2 * 2
 
 
 def words_of(exc: OSError) -> str:
