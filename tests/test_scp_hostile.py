@@ -156,6 +156,8 @@ ABORTS = {
     "a dataset without a command": say(data(value(1, 2, IMAGE.dataset()))),
     "a dataset of another context": say(data(value(1, 3, STORE)), data(value(3, 2, IMAGE.dataset()))),
     "a command that goes on in another context": say(data(value(1, 1, STORE[:20])), data(value(3, 3, STORE[20:]))),
+    "a command that begins with an empty piece in another context": say(data(value(3, 1, b""), value(1, 3, STORE))),
+    "a release after an empty piece of a command": say(data(value(1, 1, b"")), RELEASE_REQUEST),
     "a context that was not accepted": say(data(value(9, 3, STORE))),
     "a context of id 0": say(data(value(0, 3, STORE))),
     "a command set of 100 KB": say(*(data(value(1, 1, bytes(10_000))) for _ in range(10))),

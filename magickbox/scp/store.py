@@ -50,7 +50,7 @@ class StoreProvider:
         self._folder: AssociationFolder | None = None
         self._sop_classes: dict[int, str] = {}
         self._command = bytearray()
-        self._command_context = 0
+        self._command_context = 0  # 0: no command has begun; no context has this id
         self._request: tuple[int, Command] | None = None
         self._incoming: IncomingInstance | None = None
         self._over = False
@@ -68,7 +68,7 @@ class StoreProvider:
     @property
     def busy(self) -> bool:
         """True if a message has begun that is not yet answered."""
-        return self._request is not None or bool(self._command)
+        return self._request is not None or self._command_context != 0
 
     def drop(self) -> None:
         """The association is over: what is half received goes away."""
@@ -101,7 +101,7 @@ class StoreProvider:
             self._incoming.release()
 
     def _take_command(self, context_id: int, control: int, piece: memoryview) -> None:
-        if self._request is not None or (self._command and context_id != self._command_context):
+        if self._request is not None or self._command_context not in (0, context_id):
             self._abort("a command in the middle of another message")
             return
         self._command += piece
@@ -109,7 +109,7 @@ class StoreProvider:
         if len(self._command) > MAX_COMMAND:
             self._abort(f"a command set of more than {MAX_COMMAND} bytes")
         elif control & LAST:
-            raw, self._command = bytes(self._command), bytearray()
+            raw, self._command, self._command_context = bytes(self._command), bytearray(), 0
             try:
                 self._begin(context_id, read_command(raw))
             except BadCommand as exc:
