@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -20,6 +21,7 @@ from magickbox.tlsfiles import TlsFiles
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 TODAY = datetime.now(UTC)
+HERE = (x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1")))
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,10 @@ class Authority:
         days: tuple[float, float] = (-1, 365),
         private: Key | None = None,
         purpose: x509.ObjectIdentifier | None = None,
+        hosts: tuple[x509.GeneralName, ...] = HERE,
     ) -> Pair:
-        """A certificate for ``name``, valid from and until so many days from now."""
-        return write(self.folder, file or name, name, private or new_key(), days, self.pair, purpose)
+        """A certificate for ``name`` on ``hosts``, valid from and until so many days from now."""
+        return write(self.folder, file or name, name, private or new_key(), days, self.pair, purpose, hosts)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -81,6 +84,7 @@ def write(
     days: tuple[float, float],
     issuer: Pair | None,
     purpose: x509.ObjectIdentifier | None,
+    hosts: tuple[x509.GeneralName, ...] = HERE,
 ) -> Pair:
     """Make and write one certificate; self-signed and a CA if there is no issuer."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -93,7 +97,7 @@ def write(
         .not_valid_before(TODAY + timedelta(days=days[0]))
         .not_valid_after(TODAY + timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
     )
     if purpose is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)

@@ -10,7 +10,7 @@ from typing import Any
 import peers
 import pytest
 import webpeers
-from certificates import authority
+from pki import authority
 
 from magickbox.destination import (
     Delivered,
@@ -62,8 +62,8 @@ def storescp(folder: Path) -> Iterator[Bench]:
 @contextmanager
 def storescp_tls(folder: Path) -> Iterator[Bench]:
     ca = authority(folder / "ca")
-    own = ca.sign("station")
-    tls = Tls(ca=str(ca.ca.pem))
+    own = ca.issue("station")
+    tls = Tls(ca=str(ca.pem))
     nowhere = DicomDestination("127.0.0.1", peers.free_port(), "BOX", "NOWHERE", "", tls)
     with peers.storescp(folder / "stored", "+tls", str(own.key), str(own.pem), "-ic") as scp:
         yield Bench(StoreSender(OwnCalls(), peers.QUICK), replace(scp.destination, tls=tls), nowhere)
@@ -103,9 +103,10 @@ KINDS = [
 ]
 
 
-@pytest.fixture(params=KINDS)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    with request.param(tmp_path) as made:
+@pytest.fixture(params=KINDS, scope="module")
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One destination of each kind for all tests: starting some of them takes longer than what is tried there."""
+    with request.param(tmp_path_factory.mktemp("bench")) as made:
         yield made
 
 

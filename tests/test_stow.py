@@ -14,10 +14,10 @@ import peers
 import psutil
 import pytest
 import webpeers
-from certificates import authority
 from hypothesis import given
 from hypothesis import strategies as st
 from peers import ScriptedPeer, Talk
+from pki import authority
 from studies import study
 from webpeers import at, read_head, read_request, reply, response
 
@@ -424,7 +424,7 @@ def test_a_file_that_becomes_shorter_is_never_taken_for_whole(tmp_path: Path) ->
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[tuple[ScriptedPeer, Path]]:
     ca = authority(tmp_path / "ca")
-    own = ca.sign("server")
+    own = ca.issue("server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.pem, own.key)
     inside = webpeers.take_all(tmp_path)
@@ -437,7 +437,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[ScriptedPeer, Path]]:
         inside(talk)
 
     with ScriptedPeer([script]) as peer:
-        yield peer, ca.ca.pem
+        yield peer, ca.pem
 
 
 def test_https_with_an_authority_of_ones_own(tls_server: tuple[ScriptedPeer, Path], item: Item) -> None:
@@ -486,17 +486,17 @@ def test_orthanc_behind_nginx_with_certificates_on_both_sides(
 ) -> None:
     monkeypatch.setenv("PASSWORD", "s3cret")
     ca = authority(tmp_path / "ca")
-    mine, (large,) = ca.sign("box"), study(tmp_path / "large", 1, pixels=1024)
-    shown = Tls(ca=str(ca.ca.pem), certificate=str(mine.pem), key=str(mine.key))
+    mine, (large,) = ca.issue("box"), study(tmp_path / "large", 1, pixels=1024)
+    shown = Tls(ca=str(ca.pem), certificate=str(mine.pem), key=str(mine.key))
     more: dict[str, Any] = {"user": "box", "password": Secret("env:PASSWORD")}
     with (
         webpeers.orthanc(tmp_path / "orthanc") as server,
-        webpeers.nginx(tmp_path / "nginx", server.url, ca.sign("nginx"), ca.ca.pem) as url,
+        webpeers.nginx(tmp_path / "nginx", server.url, ca.issue("nginx"), ca.pem) as url,
     ):
         with opened(StowDestination(url, "web", tls=shown, **more)) as session:
             assert session.send(item) == Delivered()
             assert session.send(large) == Rejected("HTTP 413 Request Entity Too Large: too large for it")
             assert session.send(item) == Delivered()
         assert server.stored() == {item.sop_instance}
-        with opened(StowDestination(url, "web", tls=Tls(ca=str(ca.ca.pem)), **more)) as session:
+        with opened(StowDestination(url, "web", tls=Tls(ca=str(ca.pem)), **more)) as session:
             assert isinstance(session.send(item), Rejected)  # nginx says 400: no certificate was sent

@@ -14,8 +14,8 @@ from urllib.request import urlopen
 
 import peers
 import pytest
-from certificates import Signed
 from peers import ScriptedPeer, Talk
+from pki import Pair
 
 from magickbox.destination import StowDestination
 
@@ -147,7 +147,8 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
         assert process.poll() is None, (folder / "log").read_text()
         yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", "box", "s3cret", ask)
     finally:
-        _end(process)
+        process.kill()  # asked to end it takes 2.5 s, and what it has stored goes with the test
+        process.wait()
 
 
 def _program(name: str) -> str:
@@ -171,7 +172,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def nginx(folder: Path, backend: str, own: Signed, ca: Path) -> Iterator[str]:
+def nginx(folder: Path, backend: str, own: Pair, ca: Path) -> Iterator[str]:
     """An nginx with TLS in front of a server, which wants a client's certificate and takes at most 1 MB; its URL."""
     program, port = _program("nginx"), peers.free_port()
     folder.mkdir()
