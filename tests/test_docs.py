@@ -28,7 +28,7 @@ from magickbox.steps import Step
 ROOT = Path(__file__).parent.parent
 README, OPERATIONS = ROOT / "README.md", ROOT / "docs" / "operations.md"
 CONTRACTS, ARCHITECTURE = ROOT / "docs" / "contracts.md", ROOT / "docs" / "architecture.md"
-CHAPTERS = [README, OPERATIONS, CONTRACTS, ARCHITECTURE]
+CHAPTERS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
@@ -125,6 +125,13 @@ def anchors(text: str) -> set[str]:
     """What the headings of a chapter can be linked by."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name)
+def test_a_chapter_begins_with_what_is_in_it(chapter: Path) -> None:
+    start, *parts = re.split(r"^## (.+)$", FENCE.sub("", chapter.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    listed = re.findall(r"^(- |\d\. )\[(.+)\]\(#.+\)$", start, re.MULTILINE)
+    assert [mark.lstrip("- ") + name for mark, name in listed] == parts[::2]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name)
