@@ -9,11 +9,14 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from boxes import Image
 from boxprocess import Sent, Station, all_jobs, is_quiet, running, send, set_up, station, until
+from callers import IMAGES, Caller, store_pdus
 from studies import study
 
 from magickbox.datafolder import DataFolder
@@ -100,6 +103,37 @@ def test_killed_in_this_window_with_receiver_processes(tmp_path: Path, step: Ste
         with running(root, settings={"receivers": 2}) as box:
             until(lambda: is_quiet(root), 40, f"{[(j.id, j.state, j.reason) for j in all_jobs(root)]}")
         check_promise(root, sent.acknowledged, goal.seen, in_flight=1)
+
+
+def test_receiver_processes_do_not_outlive_the_box(tmp_path: Path) -> None:
+    """In the middle of an instance: it is gone within a second, and what comes then is answered by nobody."""
+    root, image = tmp_path / "data", Image("1.2.3.4.5")
+    set_up(root, 1)
+    with running(root, settings={"receivers": 2}) as box:
+        assert box.port is not None
+        receivers = psutil.Process(box.process.pid).children()
+        assert len([p for p in receivers if "magickbox.scp.member" in p.cmdline()]) == 2
+        with Caller(box.port) as idle, Caller(box.port) as busy:
+            for caller in (idle, busy):
+                caller.associate(IMAGES)
+            request = store_pdus(1, image)
+            busy.say(request[:-20])
+            until(lambda: any(root.glob("incoming/*/.part-*")), what="the half instance")
+            box.kill()
+            until(lambda: not any(map(_lives, receivers)), 1.0, "the receiver processes to be gone")
+            for caller, rest in ((busy, request[-20:]), (idle, request)):
+                with suppress(ConnectionError):
+                    caller.say(rest)
+                assert caller.kinds_to_the_end() == []
+    assert list(root.glob("incoming/*/*.dcm")) == []
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Dead ones stay as zombies where nobody collects orphans."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_receiver_process_is_killed_again_and_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from callers import IMAGES, VERIFICATION, Caller, OpenPort, open_port, pdu, valu
 from peers import wait_for
 
 from magickbox.association import End
+from magickbox.errors import ConfigError
 from magickbox.incoming.record import PART
 from magickbox.intake import LIMIT_EXCEEDED, RecordingIntake, Refusal
+from magickbox.scp import crew
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.command import c_store_request
 
@@ -207,3 +210,80 @@ def test_200_associations_in_two_processes(tmp_path: Path) -> None:
         wait_for(lambda: len(port.intake.ends) == 200, "200 ends")
         assert len(port.intake.instances) == 200
         assert {how for _, how in port.intake.ends} == {End.RELEASED}
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "receiver process 0 cannot be started: No such file or directory"),
+        ("#!/bin/sh\nexit 3\n", r"receiver process 0 ended by itself \(3\)"),
+        ("#!/bin/sh\nexec sleep 100\n", "receiver process 0 does not start"),
+    ],
+    ids=["no interpreter", "it ends", "it hangs"],
+)
+def test_a_process_that_cannot_start_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, words: str
+) -> None:
+    python = _interpreter(tmp_path, script)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(crew, "_READY_WITHIN", 1.0 if "does not" in words else 60.0)
+    with pytest.raises(ConfigError, match=words), open_port(tmp_path / "port", receivers=1):
+        pytest.fail("opened")
+    assert psutil.Process().children() == []
+
+
+def _interpreter(folder: Path, script: str | None) -> Path:
+    path = folder / "python"
+    if script is not None:
+        path.write_text(script)
+        path.chmod(0o755)
+    return path
+
+
+def test_a_process_that_cannot_be_replaced_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_port(tmp_path, receivers=1) as port:
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", str(tmp_path / "nothing"))
+            os.kill(members()[0].pid, signal.SIGKILL)
+            wait_for(lambda: any("cannot be started: No such file" in text for text in port.troubles))
+        with Caller(port.number, 20) as waiting:
+            waiting.associate(IMAGES)
+            assert waiting.store(IMAGE).status == 0
+            waiting.release()
+        port.wait_for_end()
+
+
+def test_a_process_that_stands_still_holds_up_only_its_own(tmp_path: Path) -> None:
+    with open_port(tmp_path, receivers=2) as port, Caller(port.number) as first:
+        first.associate(IMAGES, calling=b"FIRST")
+        (still,) = serving()
+        second = Caller(port.number)
+        second.associate(IMAGES, calling=b"SECOND")
+        first.say(BEGUN)
+        os.kill(still, signal.SIGSTOP)
+        try:
+            until, count = time.monotonic() + 3, 0
+            while time.monotonic() < until:
+                count += 1
+                assert second.store(Image(f"1.2.4.{count}")).status == 0
+            late = [Caller(port.number) for _ in range(4)]  # some of them wait for the one that stands still
+            for caller in late:
+                caller.request(IMAGES)
+        finally:
+            os.kill(still, signal.SIGCONT)
+        first.say(pdu(4, value(1, 2, IMAGE.dataset()[50:])))
+        assert first.response().status == 0
+        for caller in late:
+            assert caller.pdu()[0] == 2
+            assert caller.store(IMAGE).status == 0
+            caller.release()
+            caller.sock.close()
+        first.release()
+        second.release()
+        second.sock.close()
+        wait_for(lambda: len(port.intake.ends) == 6, "all to end")
+        assert {how for _, how in port.intake.ends} == {End.RELEASED}
+        assert len(port.intake.instances) == count + 5
+        assert port.troubles == []

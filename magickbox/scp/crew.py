@@ -56,7 +56,7 @@ class Crew:
         self._watcher = threading.Thread(target=self._watch, name="receivers", daemon=True)
 
     def start(self) -> None:
-        """Start the processes and wait until each is ready; raises OSError or ConfigError."""
+        """Start the processes and wait until each is ready; raises ConfigError."""
         for member in self._members:
             member.start()
         until = time.monotonic() + _READY_WITHIN
@@ -131,15 +131,13 @@ class _Member:
         self._thread.start()
 
     def wait_until_ready(self, until: float) -> None:
-        """Raises OSError if the first process does not come up, ConfigError with what it said."""
+        """Raises ConfigError with the reason if the first process does not come up."""
         try:
             problem = self._first.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            raise OSError("a receiver process does not start") from None
+            problem = f"receiver process {self._number} does not start"
         if problem is not None:
             raise ConfigError(problem)
-
-    # --- orders -----------------------------------------------------------------------------------------------------
 
     def _order(self, message: bytes, descriptor: int | None = None) -> bool:
         """Send an order; False if there is no process that hears it."""
@@ -182,8 +180,6 @@ class _Member:
             self._process.kill()
         self._thread.join(_SEND_LIMIT)
 
-    # --- the thread -------------------------------------------------------------------------------------------------
-
     def _run(self) -> None:
         """The process dies with the thread that started it, so the thread stays as long as processes come."""
         tries = 0
@@ -200,7 +196,7 @@ class _Member:
         try:
             reports = self._spawn()
         except OSError as exc:
-            self._on_trouble(f"receiver process {self._number} cannot be started: {exc.strerror or exc}")
+            self._failed(f"cannot be started: {exc.strerror or exc}")
             return
         with reports, reports.makefile("rb") as lines:
             for line in lines:
@@ -209,7 +205,13 @@ class _Member:
         code = self._process.wait()
         self._bury()
         if not self._stopping.is_set():
-            self._on_trouble(f"receiver process {self._number} ended by itself ({code}); another one takes its place")
+            self._failed(f"ended by itself ({code})", "; another one takes its place")
+
+    def _failed(self, why: str, then: str = "") -> None:
+        """Tell it; if no process was ever ready in this place, the box does not start."""
+        why = f"receiver process {self._number} {why}"
+        self._on_trouble(why + then)
+        self._first.put(why)
 
     def _spawn(self) -> sockets.socket:
         orders, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
@@ -246,8 +248,6 @@ class _Member:
     def _end(self, number: str, how: End) -> None:
         association = self._open.pop(number)
         self._intake.ended(replace(association, how=how, ended=now()), how)
-
-    # --- reports ----------------------------------------------------------------------------------------------------
 
     def _take_report(self, line: bytes) -> None:
         if not line.endswith(b"\n"):
