@@ -122,11 +122,12 @@ def test_patterns_that_cannot_be(pattern: str, said: str) -> None:
 
 
 def test_a_patient_who_is_a_path_stays_below_the_folder(tmp_path: Path, top: Path, item: Item) -> None:
-    evil = changed(item, tmp_path, PatientID="../../../evil", StudyDescription="")
-    with open_folder(top, "{PatientID}/{StudyDescription}/{SOPInstanceUID}.dcm") as session:
+    evil, deep = changed(item, tmp_path, PatientID="../../../evil", StudyDescription=""), top / "a" / "b"
+    deep.mkdir(parents=True)
+    with open_folder(deep, "{PatientID}/{StudyDescription}/{SOPInstanceUID}.dcm") as session:
         assert session.send(evil) == Delivered()
-    assert not list(tmp_path.parent.rglob("evil"))
-    (name,) = files(top)
+    assert not list(tmp_path.rglob("evil"))  # tmp_path/evil is where the path leads
+    (name,) = files(deep)
     assert name.startswith("_.._.._evil~")
     assert "/unknown/" in name
 
