@@ -169,6 +169,7 @@ class Courier:
                 deliveries.is_wanted(tx, delivery.id),
             ),
             session.abort,  # the next request must not leave before this response is down
+            soon=True,
         )
         self._reached(Step.RESPONSE_COMMITTED)
         tally.count(state, result)
@@ -180,12 +181,17 @@ class Courier:
             tally.trouble = tally.trouble or "the disk is full"
         return wanted and session.is_open and not _is_out_of_resources(result)
 
-    def commit(self, write: Callable[[Transaction], T], when_full: Callable[[], None] = lambda: None) -> T:
-        """Write to the ledger; while the disk is full, wait and try again. Raises Stopping if the box stops first."""
+    def commit(
+        self, write: Callable[[Transaction], T], when_full: Callable[[], None] = lambda: None, *, soon: bool = False
+    ) -> T:
+        """Write to the ledger; while the disk is full, wait and try again. Raises Stopping if the box stops first.
+
+        With ``soon`` it is durable within a second only: after a power loss, what it tells of is done once more.
+        """
         said = False
         while True:
             try:
-                with self._ledger.transaction() as tx:
+                with self._ledger.transaction(soon=soon) as tx:
                     return write(tx)
             except DiskFull as exc:
                 when_full()

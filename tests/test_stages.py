@@ -63,11 +63,11 @@ class Stumbling:
         good = self.ledger.transaction
 
         @contextmanager
-        def transaction() -> Iterator[Transaction]:
+        def transaction(*, soon: bool = False) -> Iterator[Transaction]:
             if self.times > 0:
                 self.times -= 1
                 raise LedgerError("the ledger cannot be written: database is locked")
-            with good() as tx:
+            with good(soon=soon) as tx:
                 yield tx
 
         self.ledger.transaction = transaction  # type: ignore[method-assign]  # a test's

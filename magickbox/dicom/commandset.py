@@ -13,6 +13,8 @@ NO_DATASET, DATASET = 0x0101, 0x0001
 SOP_CLASS, COMMAND, MESSAGE_ID, ANSWERS = 0x0002, 0x0100, 0x0110, 0x0120
 PRIORITY, DATASET_TYPE, STATUS, COMMENT, SOP_INSTANCE = 0x0700, 0x0800, 0x0900, 0x0902, 0x1000
 
+_ELEMENT = struct.Struct("<HHI")  # group, element and length of the value
+
 
 class BadCommand(PeerError):
     """A command set that cannot be read."""
@@ -59,13 +61,13 @@ class Command:
 def read_command(raw: bytes) -> Command:
     """Read a command set, every length checked; raises BadCommand."""
     values: dict[int, bytes] = {}
-    at = 0
-    while at < len(raw):
-        if at + 8 > len(raw):
+    at, end = 0, len(raw)
+    while at < end:
+        if at + 8 > end:
             raise BadCommand("the command set is cut off")
-        group, element, length = struct.unpack_from("<HHI", raw, at)
+        group, element, length = _ELEMENT.unpack_from(raw, at)
         at += 8 + length
-        if at > len(raw):
+        if at > end:
             raise BadCommand("an element of the command set is longer than the command set")
         if group != 0:
             raise BadCommand(f"({group:04x},{element:04x}) does not belong into a command set")
@@ -76,7 +78,7 @@ def read_command(raw: bytes) -> Command:
 def element(number: int, value: bytes, pad: bytes = b"\0") -> bytes:
     """One element of a command set, padded to even length."""
     value += pad * (len(value) % 2)
-    return struct.pack("<HHI", 0, number, len(value)) + value
+    return _ELEMENT.pack(0, number, len(value)) + value
 
 
 def number(name: int, value: int) -> bytes:

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from magickbox.errors import DiskFull, LedgerError
+from magickbox.ledger.flusher import Flusher
 
 Transaction = sqlite3.Connection
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -30,6 +31,7 @@ class Ledger:
     def __init__(self, path: Path, *, readonly: bool = False, when_full: Callable[[], None] = lambda: None) -> None:
         self._lock = threading.RLock()
         self._when_full = when_full
+        self._flusher = Flusher(path.with_name(path.name + "-wal"))
         self.path = path
         if readonly and not path.exists():
             raise LedgerError(f"{path}: no ledger there; has a box ever run on this data folder?")
@@ -91,10 +93,17 @@ class Ledger:
         connection.execute("VACUUM INTO ?", (str(copy),))
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """All or nothing, durable when the block is left; raises DiskFull, after which it may be tried again."""
+    def transaction(self, *, soon: bool = False) -> Iterator[Transaction]:
+        """All or nothing, durable when the block is left; raises DiskFull, after which it may be tried again.
+
+        With ``soon`` it is committed, so that it outlives this process, but durable only within a second: a power loss
+        may take it back. What is committed after it never outlives it.
+        """
         with self._lock:
+            soon = soon and self._flusher.works
             try:
+                if soon:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -110,6 +119,10 @@ class Ledger:
             except BaseException:
                 self._undo()
                 raise
+            finally:
+                if soon:
+                    self._connection.execute("PRAGMA synchronous = FULL")
+                    self._flusher.wake()
 
     def _undo(self) -> None:
         if self._connection.in_transaction:
@@ -144,5 +157,6 @@ class Ledger:
 
     def close(self) -> None:
         """Close the connection; the write-ahead log is folded in."""
+        self._flusher.close()
         with self._lock:
             self._connection.close()

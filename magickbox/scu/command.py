@@ -1,12 +1,14 @@
 """The requests of the sender, and the responses to them (PS3.7 9.3.1, 9.3.5)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from magickbox.dicom import commandset as c
 from magickbox.scu.pdu import MalformedPdu
 
 _MEDIUM = 0x0000
 _MAX_COMMENT = 64
+_AFTER_THE_ID = c.number(c.PRIORITY, _MEDIUM) + c.number(c.DATASET_TYPE, c.DATASET)
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,17 @@ class Response:
 def c_store_request(message_id: int, sop_class: str, sop_instance: str) -> bytes:
     """A C-STORE-RQ command set (PS3.7 Table 9.3-1)."""
     return c.whole(
-        c.uid(c.SOP_CLASS, sop_class)
-        + c.number(c.COMMAND, c.C_STORE_RQ)
+        _before_the_id(sop_class)
         + c.number(c.MESSAGE_ID, message_id)
-        + c.number(c.PRIORITY, _MEDIUM)
-        + c.number(c.DATASET_TYPE, c.DATASET)
+        + _AFTER_THE_ID
         + c.uid(c.SOP_INSTANCE, sop_instance)
     )
+
+
+@lru_cache
+def _before_the_id(sop_class: str) -> bytes:
+    """What is the same in all requests of a series."""
+    return c.uid(c.SOP_CLASS, sop_class) + c.number(c.COMMAND, c.C_STORE_RQ)
 
 
 def c_echo_request(message_id: int, sop_class: str) -> bytes:
@@ -46,13 +52,17 @@ def read_response(data: bytes) -> Response:
     """Read a response's command set; raises MalformedPdu if what makes it a response is missing."""
     try:
         found = c.read_command(data)
-        comment = found.values.get(c.COMMENT, b"").decode("latin-1").strip("\0 ")
         return Response(
             found.field,
             found.number(c.ANSWERS),
             found.number(c.STATUS),
-            "".join(letter if letter.isprintable() else "?" for letter in comment)[:_MAX_COMMENT],
+            _comment(found.values[c.COMMENT]) if c.COMMENT in found.values else "",
             c.DATASET_TYPE in found.values and found.has_dataset,
         )
     except c.BadCommand as exc:
         raise MalformedPdu(f"its response cannot be read: {exc}") from None
+
+
+def _comment(raw: bytes) -> str:
+    letters = raw.decode("latin-1").strip("\0 ")
+    return "".join(letter if letter.isprintable() else "?" for letter in letters)[:_MAX_COMMENT]

@@ -21,7 +21,7 @@ def echo(destination: DicomDestination, timeouts: Timeouts | None = None) -> Res
         association.release()
         return Rejected(f"no acceptable presentation context for Verification: {association.refused[VERIFICATION]}")
     try:
-        association.send(number, c_echo_request(1, VERIFICATION.sop_class))
+        association.command(number, c_echo_request(1, VERIFICATION.sop_class))
         response = association.response(C_ECHO_RSP, 1)
     except PeerError as exc:
         return Retry(str(exc), answered=True)

@@ -46,6 +46,7 @@ class PoolingSender:
         """A session that was kept and will do, or a new one."""
         while kept := self._take(destination):
             if kept.session.serves(items):
+                kept.session.expect(items)
                 return _Pooled(self, destination, items, job, kept.session, reused=True)
             kept.session.__exit__(None, None, None)
         session = self.connect_anew(destination, items, job)

@@ -1,11 +1,7 @@
 """C-STORE as SCU: sends instances in pieces (PS3.7 9.1.1, PS3.4 Annex B), as stored wherever the peer takes that."""
 
-import os
-import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from io import FileIO
 from types import TracebackType
 from typing import Self
 
@@ -14,22 +10,19 @@ from pydicom.uid import UID
 
 from magickbox.destination import Destination, DicomDestination, Rejected, Result, Retry, judge
 from magickbox.dicom.commandset import C_STORE_RSP
-from magickbox.dicom.header import read_file_meta
-from magickbox.errors import ConfigError, PeerError, UnreadableHeader
+from magickbox.errors import ConfigError, PeerError
 from magickbox.owncalls import Address, OwnCalls
+from magickbox.scu.ahead import Ahead, Ready
 from magickbox.scu.associate import associate
-from magickbox.scu.command import c_store_request
 from magickbox.scu.conversions import Conversions
 from magickbox.scu.echo import echo
 from magickbox.scu.offer import Offer
+from magickbox.scu.outgoing import ReadTrouble, Unsendable, Way
 from magickbox.scu.pdu import Context
-from magickbox.scu.upperlayer import Association, ReadTrouble, Registry, Timeouts
+from magickbox.scu.upperlayer import Association, Registry, Timeouts
 from magickbox.sender import Item
 from magickbox.tlsclient import client_context
 from magickbox.transcoder import CannotTranscode, Transcoder
-
-# A deflated stream of odd length is sent with a zero byte after it (PS3.5 A.5): peers refuse odd fragments.
-_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 
 
 class StoreSender:
@@ -88,7 +81,10 @@ class StoreSession:
         self._association = association
         self._offer = offer
         self._met = met
-        self._message_id = 0
+        self._agreements: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._ways: dict[tuple[str, str], Way] = {}
+        self._ahead = Ahead(self._way_as_stored)
+        self._ahead.expect(items)
         self._conversions: Conversions | None = None
         if offer.transcoder is not None:
             agreed = ((item, self._agreed(item)) for item in items)
@@ -103,8 +99,7 @@ class StoreSession:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the association, or abort it after an exception."""
-        if self._conversions is not None:
-            self._conversions.close()
+        self.rest()
         if kind is None:
             self._association.release()
         else:
@@ -131,10 +126,15 @@ class StoreSession:
         )
 
     def rest(self) -> None:
-        """Let go of all but the association until other items come, which ``serves`` looked at."""
+        """Let go of all but the association until other items come, which ``serves`` looked at and ``expect`` tells."""
+        self._ahead.forget()
         if self._conversions is not None:
             self._conversions.close()
             self._conversions = None
+
+    def expect(self, items: Sequence[Item]) -> None:
+        """What will be sent now; only what ``serves`` said yes to."""
+        self._ahead.expect(items)
 
     def abort(self) -> None:
         """Abort the association, from any thread."""
@@ -161,8 +161,22 @@ class StoreSession:
 
     def _agreed(self, item: Item) -> tuple[str, ...]:
         """The transfer syntaxes in which the item may go and that the peer has accepted, the best first."""
-        accepted = self._association.accepted
-        return tuple(each for each in self._offer.wishes(item) if Context(item.sop_class, each) in accepted)
+        kind = item.sop_class, item.transfer_syntax
+        if kind not in self._agreements:
+            accepted = self._association.accepted
+            wishes = self._offer.wishes(item)
+            self._agreements[kind] = tuple(each for each in wishes if Context(item.sop_class, each) in accepted)
+        return self._agreements[kind]
+
+    def _way_as_stored(self, item: Item) -> Way | None:
+        """How an item goes as it is stored; None if it does not."""
+        return self._way(item) if item.transfer_syntax in self._agreed(item) else None
+
+    def _way(self, item: Item) -> Way:
+        kind = item.sop_class, item.transfer_syntax
+        if kind not in self._ways:
+            self._ways[kind] = self._association.way(self._association.accepted[Context(*kind)])
+        return self._ways[kind]
 
     def _why_not(self, item: Item, problem: str = "") -> str:
         """Why an item cannot go; ``problem`` says why it could not be converted."""
@@ -179,45 +193,27 @@ class StoreSession:
         return f"{said}; nor in {', '.join(others)}" if others else said
 
     def _send_as_it_is(self, item: Item) -> Result:
-        number = self._association.accepted[Context(item.sop_class, item.transfer_syntax)]
+        ready = self._ahead.take(item, self._way(item))
         try:
-            file = _open(item)
-        except OSError as exc:
-            return Rejected(f"the file cannot be read: {exc.strerror}")
-        with file:
-            return self._send_file(number, item, file)
-
-    def _send_file(self, number: int, item: Item, file: FileIO) -> Result:
-        try:
-            meta = read_file_meta(file)
-            left = os.fstat(file.fileno()).st_size - meta.offset
-        except UnreadableHeader as exc:
-            return Rejected(f"the file cannot be read: {exc}")
-        except OSError as exc:
-            return Rejected(f"the file cannot be read: {exc.strerror}")
-        if meta.transfer_syntax not in ("", item.transfer_syntax):
-            return Rejected("the file has another transfer syntax than when it was selected")
-        self._message_id = self._message_id % 0xFFFF + 1
-        command = c_store_request(self._message_id, item.sop_class, item.sop_instance)
-        try:
-            file.seek(meta.offset)
-            pad = left % 2 == 1 and item.transfer_syntax in _DEFLATED
-            self._association.send(number, command, file, left, pad=pad)
-            response = self._association.response(C_STORE_RSP, self._message_id)
+            return self._exchange(ready)
+        except Unsendable as exc:
+            return Rejected(str(exc))
         except (PeerError, ReadTrouble) as exc:
             return Retry(str(exc))
+        finally:
+            self._ahead.done(ready)
+
+    def _exchange(self, ready: Ready) -> Result:
+        """Send the request and judge its response; the next one is made ready while the peer works."""
+        if isinstance(ready.trouble, ReadTrouble):
+            self._association.abort()
+        if ready.trouble is not None:
+            raise ready.trouble
+        assert ready.message is not None
+        self._association.send(ready.message)
+        self._ahead.look()
+        response = self._association.response(C_STORE_RSP, ready.message_id)
         return judge(response.status, response.comment)
-
-
-def _open(item: Item) -> FileIO:
-    """Open a regular file, unbuffered; anything else (a FIFO would wait for ever) is an OSError."""
-    fd = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(None, "not a regular file")
-    with suppress(OSError, AttributeError):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    return open(fd, "rb", buffering=0)
 
 
 def _is_other(item: Item, agreed: tuple[str, ...]) -> bool:

@@ -6,27 +6,29 @@ millisecond. Here one thread reads the file, writes the socket and waits, so mem
 """
 
 import os
-import select
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO, FileIO
+from io import BytesIO
 
 from magickbox.destination import DicomDestination
 from magickbox.errors import PeerError
 from magickbox.owncalls import Address
 from magickbox.scu import pdu
 from magickbox.scu.command import Response, read_response
+from magickbox.scu.outgoing import Outgoing, ReadTrouble, Way
+from magickbox.scu.wire import Dripping, Wire
 from magickbox.tlsclient import words_of_tls
 
 MAX_PDU = 1024 * 1024
 MAX_COMMAND = 64 * 1024
 FAREWELL = 5.0
+_PDU = struct.Struct(">BxI")  # type and length (PS3.8 9.3.1)
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,6 @@ class Registry:
     closed: Callable[[Address], None] = lambda _address: None
 
 
-class ReadTrouble(Exception):
-    """The file that is being sent could not be read to its end."""
-
-
 class Association:
     """An association that the box opened; used by one thread, but ``abort`` may come from any.
 
@@ -75,11 +73,12 @@ class Association:
         self.room = pdu.MAX_FRAGMENT
         self.accepted: dict[pdu.Context, int] = {}
         self.refused: dict[pdu.Context, str] = {}
+        self._wire = Wire(sock, timeouts.write, timeouts.slowest)
         registry.opened(self.address)
 
     def negotiate(self, destination: DicomDestination, contexts: Sequence[pdu.Context]) -> None:
         """Propose the contexts and note what the peer says of each (PS3.8 7.1)."""
-        self._write(pdu.associate_request(destination.called_ae, destination.calling_ae, contexts))
+        self._write([pdu.associate_request(destination.called_ae, destination.calling_ae, contexts)])
         kind, body = self._read_pdu(self._timeouts.associate)
         self.answered = kind in (pdu.ACCEPT, pdu.REJECT, pdu.ABORT)
         if kind == pdu.REJECT:
@@ -102,57 +101,14 @@ class Association:
             else:
                 self.refused[context] = pdu.context_words(result)
 
-    def send(
-        self, context: int, command: bytes, dataset: FileIO | None = None, size: int = 0, *, pad: bool = False
-    ) -> None:
-        """Send one message: the command set and, from where the file stands, ``size`` bytes of dataset.
+    def command(self, context: int, command: bytes) -> None:
+        """Send a message without a dataset."""
+        self._write([self.way(context).framed(command)])
 
-        ``pad`` adds a zero byte at the dataset's end. Raises ReadTrouble, after an abort, when the file has fewer.
-        """
-        start = self._framed_command(context, command)
-        if dataset is None:
-            self._write(start)
-            return
-        frame = bytearray(len(start) + 12 + self.room)
-        frame[: len(start)] = start
-        at, left, began = len(start), size + pad, time.monotonic()
-        while True:
-            n = min(left, self.room)
-            left -= n
-            frame[at : at + 12] = pdu.data_header(context, n, command=False, last=left == 0)
-            of_file = n - 1 if pad and not left else n
-            self._fill(dataset, memoryview(frame)[at + 12 : at + 12 + of_file])
-            frame[at + 12 + of_file : at + 12 + n] = bytes(n - of_file)
-            self._write(memoryview(frame)[: at + 12 + n])
-            if not left:
-                return
-            at = 0
-            self._refuse_dripping(size - left, time.monotonic() - began)
-
-    def _refuse_dripping(self, sent: int, seconds: float) -> None:
-        """End it if the peer takes something now and then, but would need days for an image."""
-        if seconds > self._timeouts.write and sent / seconds < self._timeouts.slowest:
-            raise self._broken(f"the peer takes less than {self._timeouts.slowest:g} bytes/s", say=True)
-
-    def _framed_command(self, context: int, command: bytes) -> bytes:
-        pieces = [command[at : at + self.room] for at in range(0, len(command), self.room)]
-        last = len(pieces) - 1
-        return b"".join(
-            pdu.data_header(context, len(piece), command=True, last=at == last) + piece
-            for at, piece in enumerate(pieces)
-        )
-
-    def _fill(self, dataset: FileIO, view: memoryview) -> None:
-        done = 0
+    def send(self, message: Outgoing) -> None:
+        """Send an instance; raises ReadTrouble, after an abort, when its file cannot be read to its end."""
         try:
-            while done < len(view):
-                n = dataset.readinto(view[done:])
-                if not n:
-                    raise ReadTrouble("the file became shorter while it was sent")
-                done += n
-        except OSError as exc:
-            self.abort()
-            raise ReadTrouble(f"the file cannot be read to its end: {exc.strerror}") from exc
+            self._write(message.pieces())
         except ReadTrouble:
             self.abort()
             raise
@@ -161,57 +117,55 @@ class Association:
         """Wait for the response to that message."""
         deadline = time.monotonic() + self._timeouts.response
         try:
-            response = read_response(self._message(deadline))
+            response = self._message(deadline)
         except pdu.MalformedPdu as exc:
             raise self._broken(str(exc), say=True) from exc
         if (response.field, response.answers) != (field, message_id):
             raise self._broken("the peer answered something that was not asked", say=True)
         return response
 
-    def _message(self, deadline: float) -> bytes:
+    def _message(self, deadline: float) -> Response:
         """The command set of the next message; a dataset after it is passed over."""
-        command, whole = BytesIO(), False
+        command = BytesIO()
+        response: Response | None = None
         while True:
             kind, body = self._read_pdu(self._timeouts.response, deadline)
             if kind != pdu.DATA:
                 raise self._broken(self._words(kind, body), say=kind not in (pdu.ABORT, pdu.RELEASE_RQ))
             for fragment in pdu.read_data(body):
-                if fragment.is_command and not whole:
+                if fragment.is_command and response is None:
                     command.write(fragment.data)
-                    whole = fragment.is_last
                     if command.tell() > MAX_COMMAND:
                         raise pdu.MalformedPdu(f"the command set of its response is longer than {MAX_COMMAND} bytes")
-                    if whole and not read_response(command.getvalue()).has_dataset:
-                        return command.getvalue()
-                elif whole and fragment.is_last:
-                    return command.getvalue()
+                    if fragment.is_last:
+                        response = read_response(command.getvalue())
+                        if not response.has_dataset:
+                            return response
+                elif response is not None and fragment.is_last:
+                    return response
 
     def _words(self, kind: int, body: bytes) -> str:
         if kind == pdu.ABORT:
             return pdu.abort_words(body)
         if kind == pdu.RELEASE_RQ:
-            with suppress(OSError):
-                self._sock.sendall(pdu.RELEASE_REPLY)
+            with suppress(OSError, Dripping):
+                self._wire.send(pdu.RELEASE_REPLY)
             return "the peer released the association before it answered"
         return f"the peer sent a PDU of type 0x{kind:02X} where none may come"
 
     @property
     def is_quiet(self) -> bool:
         """True if it is open and the peer has said nothing that was not asked for: no abort, no release, no end."""
-        if not self.is_open:
-            return False
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
+        return self.is_open and self._wire.is_quiet
 
     def release(self) -> None:
         """End the association properly; every response is here, so what goes wrong now is no matter."""
         if self.is_open:
             with suppress(PeerError):
-                self._write(pdu.RELEASE_REQUEST)
+                self._write([pdu.RELEASE_REQUEST])
                 kind, _ = self._read_pdu(min(FAREWELL, self._timeouts.response))
                 if kind == pdu.RELEASE_RQ:  # both at once (PS3.8 7.2.2)
-                    self._write(pdu.RELEASE_REPLY)
+                    self._write([pdu.RELEASE_REPLY])
         self.close()
 
     def abort(self) -> None:
@@ -248,49 +202,47 @@ class Association:
         self.close()
         return PeerError("the box ended the association" if aborted else words)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def way(self, context: int) -> Way:
+        """How messages of that context go."""
+        return Way(context, self.room)
+
+    def _write(self, pieces: Iterable[bytes | memoryview]) -> None:
+        self._wire.begin()
         try:
-            with self._writing:
-                self._sock.settimeout(self._timeouts.write)
-                self._sock.sendall(data)
+            for piece in pieces:
+                with self._writing:
+                    self._wire.send(piece)
         except TimeoutError as exc:
             raise self._broken(f"the peer took nothing for {self._timeouts.write:g} s") from exc
+        except Dripping as exc:
+            raise self._broken(f"the peer takes less than {self._timeouts.slowest:g} bytes/s", say=True) from exc
         except OSError as exc:
             raise self._broken(self._last_words() or f"the connection broke: {words_of(exc)}") from exc
 
     def _last_words(self) -> str:
         """The A-ABORT that a peer may have sent before it closed."""
-        with suppress(OSError, PeerError, struct.error):
-            self._sock.setblocking(False)
-            data = self._sock.recv(10)
+        with suppress(OSError):
+            data = self._wire.at_hand()
             if len(data) == 10 and data[0] == pdu.ABORT:
                 return pdu.abort_words(data[6:])
         return ""
 
     def _read_pdu(self, limit: float, deadline: float | None = None) -> tuple[int, bytes]:
         deadline = time.monotonic() + limit if deadline is None else deadline
+        in_part = False
         try:
-            kind, length = struct.unpack(">BxI", self._read(6, deadline))
+            kind, length = _PDU.unpack(self._wire.read(_PDU.size, deadline))
             if length > MAX_PDU:
                 raise self._broken(f"the peer announces a PDU of {length} bytes: this is not DICOM", say=True)
-            return kind, self._read(length, deadline)
+            in_part = True
+            return kind, self._wire.read(length, deadline)
+        except EOFError:
+            where = " in the middle of a PDU" if in_part or self._wire.is_in_part else ""
+            raise self._broken(f"the peer closed the connection{where}") from None
         except TimeoutError as exc:
             raise self._broken(f"the peer did not answer within {limit:g} s", say=True) from exc
         except OSError as exc:
             raise self._broken(f"the connection broke: {words_of(exc)}") from exc
-
-    def _read(self, length: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < length:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._sock.settimeout(left)
-            piece = self._sock.recv(length - len(data))
-            if not piece:
-                raise self._broken("the peer closed the connection" + (" in the middle of a PDU" if data else ""))
-            data += piece
-        return bytes(data)
 
 
 def words_of(exc: OSError) -> str:
