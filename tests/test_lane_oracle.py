@@ -7,9 +7,11 @@ import random
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from boxes import LITTLE, MR, Image
@@ -23,6 +25,7 @@ from magickbox.association import End
 from magickbox.dicom.header import identify, read_file_meta
 from magickbox.errors import UnreadableHeader
 from magickbox.incoming.usable import class_problem, disagreement, missing, uid_problem
+from magickbox.scp.upper import Timeouts
 from magickbox.scu.command import c_echo_request, c_store_request
 from magickbox.scu.pdu import ABORT_BY_USER, RELEASE_REQUEST, Context
 
@@ -369,6 +372,22 @@ def test_a_good_stream_in_every_pair_of_segments(talks: Talks) -> None:
             pieces += [recorded(at)[:at], recorded(at)[at:]]
         found = must_agree(talks, *pieces, pause=0.0003)
         assert len(found.stored) == 3 * len(pieces) // 2
+
+
+def test_silence_after_every_byte_ends_the_association(tmp_path: Path) -> None:
+    """All at once; what was whole before is stored, and nothing of what was not."""
+    ends = range(len(recorded(0)))
+    patience = Timeouts(request=30, message=3, idle=3)
+    with open_port(tmp_path, timeouts=patience, max_associations=len(ends)) as port, ExitStack() as stack:
+        for end in ends:
+            caller = stack.enter_context(Caller(port.number, 60))
+            caller.associate(*PROPOSED, calling=b"S%d" % end)
+            caller.say(RECORDED[:end])
+        wait_for(lambda: len(port.intake.ends) == len(ends), "all to be ended", 60)
+        assert {how for _, how in port.intake.ends} == {End.TIMEOUT}
+        told = Counter(association.calling_ae for association, _ in port.intake.instances)
+        for end in ends:
+            assert told[f"S{end}"] == len(LaneOracle(CONTEXTS).interpret(RECORDED[:end]).stored)
 
 
 # Where they differ
