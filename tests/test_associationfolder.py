@@ -18,7 +18,7 @@ from magickbox.errors import UnreadableHeader
 from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, OUT_OF_RESOURCES, SUCCESS, Stored
 from magickbox.incoming.folder import AssociationFolder
 from magickbox.incoming.quarantine import Quarantine
-from magickbox.incoming.record import read_association, read_instance, remove_parts, unreported
+from magickbox.incoming.record import read_association, read_instance, settle_parts, unreported
 from magickbox.instance import file_stem
 from magickbox.steps import Step
 
@@ -237,7 +237,7 @@ def test_parts_of_a_box_that_was_killed_are_removed_at_start(peer: Peer) -> None
     peer.store(A)
     peer.folder.begin(MR, "1.2.2", LITTLE)
     (peer.folder.path / ".association.json.7.tmp").touch()
-    assert remove_parts(peer.folder.path) == 2
+    assert settle_parts(peer.folder.path) == (2, 0)
     assert names(peer) == ["1.2.1.dcm", "association.json"]
 
 
@@ -380,3 +380,81 @@ def test_a_file_that_is_no_instance_is_not_read_as_one(tmp_path: Path) -> None:
     path.write_bytes(b"text")
     with pytest.raises(UnreadableHeader):
         read_instance(path)
+
+
+# One fsync an instance
+
+
+def take_the_names_back(folder: Path) -> None:
+    """What a power cut may do to names that were not fsynced."""
+    for number, name in enumerate(sorted(folder.glob("*.dcm"))):
+        name.rename(folder / f".part-9{number}")
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was fsynced, as it was called then."""
+    paths: list[str] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        paths.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+def test_an_instance_whose_part_was_there_costs_one_fsync(peer: Peer, synced: list[str]) -> None:
+    for number in range(64):
+        peer.store(Image(f"1.2.{number}"))
+        peer.folder.prepare()
+    assert len([path for path in synced if ".part-" in path]) == 64
+    assert len(synced) < 64 + 25
+
+
+def test_without_a_part_that_was_there_the_folder_is_fsynced(peer: Peer, synced: list[str]) -> None:
+    peer.store(A)
+    synced.clear()
+    peer.store(B)
+    assert len(synced) == 2
+    assert synced[1] == str(peer.folder.path)
+
+
+def test_names_that_a_power_cut_took_back_are_given_again(peer: Peer) -> None:
+    sent = [peer.store(image).instance for image in (A, B, A2)]
+    peer.folder.prepare()
+    take_the_names_back(peer.folder.path)
+    removed, kept = settle_parts(peer.folder.path)
+    assert kept == 3
+    assert removed >= 1, "the parts that were made ahead"
+    found = [read_instance(path) for path in unreported(peer.folder.path, frozenset())]
+    assert [replace(one, file="") for one in found] == [replace(one, file="") for one in sent if one]
+    assert settle_parts(peer.folder.path) == (0, 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "grown", "changed", "header"])
+def test_a_part_that_is_not_whole_is_removed(peer: Peer, damage: str) -> None:
+    peer.store(A)
+    take_the_names_back(peer.folder.path)
+    (part,) = peer.folder.path.glob(".part-9*")
+    part.chmod(0o600)
+    raw = bytearray(part.read_bytes())
+    if damage == "cut":
+        del raw[-1:]
+    elif damage == "grown":
+        raw += b"\0"
+    else:
+        raw[-5 if damage == "changed" else 130] ^= 1
+    part.write_bytes(raw)
+    assert settle_parts(peer.folder.path) == (1, 0)
+    assert names(peer) == ["association.json"]
+
+
+def test_parts_made_ahead_go_at_the_end(peer: Peer) -> None:
+    for number in range(5):
+        peer.store(Image(f"1.2.{number}"))
+        peer.folder.prepare()
+    assert [name for name in names(peer) if name.startswith(".part-")]
+    peer.folder.end(End.RELEASED, now())
+    assert not [name for name in names(peer) if name.startswith(".part-")]

@@ -80,6 +80,24 @@ def test_killed_in_this_window(tmp_path: Path, step: Step, nth: int) -> None:
             assert sent.acknowledged
 
 
+@pytest.mark.parametrize("receivers", [0, 2])
+def test_a_power_cut_that_takes_names_back(tmp_path: Path, receivers: int) -> None:
+    """An instance's name is not fsynced: a power cut may leave it under its part's name, acknowledged all the same."""
+    root = tmp_path / "data"
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, settings={"settle": 600, "receivers": receivers}) as box:
+            assert box.port is not None
+            sent = send(box.port, study(tmp_path / "one", 40))
+            assert len(sent.acknowledged) == 40
+            box.kill()
+        (folder,) = (path for path in (root / "incoming").iterdir() if path.is_dir())
+        for number, path in enumerate(sorted(folder.glob("*.dcm"))[::2]):
+            path.rename(folder / f".part-7{number}")
+        finish(root, goal)
+        check_promise(root, sent.acknowledged, goal.seen, in_flight=0)
+
+
 RECEIVING = [
     Step.ASSOCIATION_WRITTEN, Step.PART_WRITTEN, Step.PART_DURABLE, Step.NAMED, Step.INSTANCE_DURABLE, Step.REPORTED,
     Step.ASSOCIATION_ENDED, Step.JOB_BORN,

@@ -53,6 +53,9 @@ class Birth:
             if taken.exists():
                 raise FileExistsError(f"{taken.name} is there already; another id is to be drawn")
         try:
+            # A plan names files, so their names must be durable first.
+            sources = {(self._data.incoming / transfer.source).parent for transfer in plan.moves}
+            fsync_folders(sorted(folder for folder in sources if folder.exists()))
             folder.make()
             self._reached(Step.JOB_FOLDER_MADE)
             if any(h.place == SUPERSEDED for h in plan.held):

@@ -17,10 +17,13 @@ from magickbox.dicom.part10 import file_header
 from magickbox.dicom.shapes import Shapes
 from magickbox.incoming.answer import OUT_OF_RESOURCES, Stored
 from magickbox.incoming.usable import MAX_UID
+from magickbox.incoming.wholeness import mark
 from magickbox.instance import Instance
 
 _MOST_PIECES = 512  # of the 1024 that one writev takes
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_PART = _OPEN | os.O_CREAT | os.O_EXCL
+PART_MODE, _KEPT_MODE = 0o600, 0o444
 
 Settle = Callable[["IncomingInstance"], Stored]
 
@@ -35,6 +38,7 @@ class IncomingInstance:
         self._shapes = shapes
         self.sop_class, self.sop_instance, self.transfer_syntax = sop_class, sop_instance, transfer_syntax
         self._settle = settle
+        self.was_there = False
         self._fd = -1
         self._offset = 0
         self._length = 0
@@ -43,10 +47,11 @@ class IncomingInstance:
         self._checksum = xxhash.xxh3_128()
         self._refusal: Stored | None = None
 
-    def open(self, folder: int) -> None:
-        """Create the part in the folder with that descriptor; raises OSError."""
+    def open(self, folder: int, is_there: bool = False) -> None:
+        """Open the part in the folder with that descriptor, ``is_there`` already or made anew; raises OSError."""
         header = file_header(self.sop_class[:MAX_UID], self.sop_instance[:MAX_UID], self.transfer_syntax)
-        self._fd = os.open(self.part.name, _FLAGS, 0o444, dir_fd=folder)
+        self._fd = os.open(self.part.name, _OPEN if is_there else NEW_PART, PART_MODE, dir_fd=folder)
+        self.was_there = is_there
         self._offset = len(header)
         self._pieces.append(header)
 
@@ -113,8 +118,10 @@ class IncomingInstance:
             os.close(self._fd)
             self._fd = -1
 
-    def stamp(self, arrived: int) -> None:
-        """Keep when it arrived (nanoseconds since 1970) as the part's mtime; raises OSError."""
+    def complete(self, arrived: int) -> None:
+        """Mark the part as whole, and keep when it arrived (nanoseconds since 1970) as its mtime; raises OSError."""
+        os.pwrite(self._fd, mark(self._length, self._checksum.digest()), 0)
+        os.fchmod(self._fd, _KEPT_MODE)
         os.utime(self._fd, ns=(arrived, arrived))
 
     def fsync(self) -> None:

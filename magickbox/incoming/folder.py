@@ -16,12 +16,14 @@ from magickbox.dicom.shapes import Shapes
 from magickbox.durable import fsync_folder, write_atomic
 from magickbox.errors import UnreadableHeader
 from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, SUCCESS, Stored
-from magickbox.incoming.dataset import IncomingInstance
+from magickbox.incoming.dataset import NEW_PART, PART_MODE, IncomingInstance
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import MEMBER, PART, association_to_json, same_content
 from magickbox.incoming.usable import class_problem, disagreement, missing, uid_problem
 from magickbox.instance import file_stem
 from magickbox.steps import Reached, Step, unwatched
+
+_MOST_PARTS = 8
 
 
 class AssociationFolder:
@@ -44,6 +46,7 @@ class AssociationFolder:
         self._count = 0
         self._made = False
         self._fd = -1
+        self._prepared = 0
         self._shapes = Shapes()
         self._last_time = 0
         self._given: set[str] = set()
@@ -55,7 +58,7 @@ class AssociationFolder:
         incoming = IncomingInstance(part, self._shapes, self._settle, sop_class, sop_instance, transfer_syntax)
         try:
             self._make()
-            incoming.open(self._fd)
+            incoming.open(self._fd, is_there=self._count <= self._prepared)
         except OSError as exc:
             incoming.failed(exc)
         return incoming
@@ -67,10 +70,32 @@ class AssociationFolder:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self._made:
             return
+        if self._fsync:
+            self._make_part(self._count)
         _write_member(self.path, self.association)
         fsync_folder(self.path.parent)
         self._made = True
+        self._prepared = self._count if self._fsync else 0
         self._reached(Step.ASSOCIATION_WRITTEN)
+
+    def prepare(self) -> None:
+        """Make parts for the instances to come, durable in their folder: more each time, as more seem to come.
+
+        To be called while nobody waits for an answer. An instance whose part is there needs one fsync, its own.
+        """
+        if not self._fsync or self._fd < 0 or self._count < self._prepared:
+            return
+        last = self._count + min(_MOST_PARTS, self._count)
+        try:
+            for number in range(self._count + 1, last + 1):
+                self._make_part(number)
+            os.fsync(self._fd)
+        except OSError:
+            return  # no room, or one is there from before: `begin` makes its own, and tells if it cannot
+        self._prepared = last
+
+    def _make_part(self, number: int) -> None:
+        os.close(os.open(f"{PART}{number}", NEW_PART, PART_MODE, dir_fd=self._fd))
 
     def end(self, how: End, ended: datetime) -> None:
         """Step 5: say in association.json that and how it ended, and remove what was only half received.
@@ -113,14 +138,14 @@ class AssociationFolder:
 
     def _keep(self, incoming: IncomingInstance, identity: Identity) -> Stored:
         arrived = self._next_time()
-        incoming.stamp(arrived)
         self._reached(Step.PART_WRITTEN)
+        incoming.complete(arrived)
         if self._fsync:
             incoming.fsync()
         self._reached(Step.PART_DURABLE)
         name = self._name(incoming.part, incoming.sop_instance, arrived)
         self._reached(Step.NAMED)
-        if self._fsync:
+        if self._fsync and not incoming.was_there:
             os.fsync(self._fd)
         self._reached(Step.INSTANCE_DURABLE)
         return Stored(SUCCESS, instance=incoming.as_instance(identity, name, arrived))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import xxhash
 from magickbox.association import Association, End
 from magickbox.clock import from_text, to_text
 from magickbox.dicom.header import identify, read_file_meta
-from magickbox.instance import Instance
+from magickbox.durable import fsync_folder
+from magickbox.incoming.wholeness import is_whole
+from magickbox.instance import Instance, file_stem
 
 MEMBER = "association.json"
 PART = ".part-"
@@ -90,12 +93,30 @@ def unreported(folder: Path, known: frozenset[str]) -> list[Path]:
     return sorted((folder / n for n in names), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def remove_parts(folder: Path) -> int:
-    """Remove what was being received when the box was killed (step 17); return how many parts there were."""
-    parts = [folder / n for n in os.listdir(folder) if n.startswith(PART) or n.endswith(".tmp")]
-    for part in parts:
-        part.unlink(missing_ok=True)
-    return len(parts)
+def settle_parts(folder: Path) -> tuple[int, int]:
+    """Name the parts that are whole: they may have been acknowledged under a name that a power cut took back (step 17).
+
+    The others are removed: what was being received was not acknowledged. Returns how many were removed and kept;
+    raises OSError.
+    """
+    removed = kept = 0
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(PART) and is_whole(folder / name):
+            _name_again(folder / name)
+            kept += 1
+        elif name.startswith(PART) or name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)
+            removed += 1
+    if kept:
+        fsync_folder(folder)
+    return removed, kept
+
+
+def _name_again(part: Path) -> None:
+    """A name that nothing in this association ever had: births are carried on by names."""
+    with part.open("rb") as stream:
+        stem = file_stem(read_file_meta(stream).sop_instance)
+    os.rename(part, part.with_name(f"{stem}.{secrets.token_hex(4)}.dcm"))
 
 
 def same_content(one: Path, other: Path) -> bool:

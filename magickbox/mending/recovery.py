@@ -17,7 +17,7 @@ from magickbox.datafolder import DataFolder
 from magickbox.durable import fsync_folder
 from magickbox.engine import Engine
 from magickbox.incoming.quarantine import Quarantine
-from magickbox.incoming.record import MEMBER, read_association, remove_parts
+from magickbox.incoming.record import MEMBER, read_association, settle_parts
 from magickbox.job import HAS_FOLDER, Job, JobState, Move
 from magickbox.jobfolder import NEW, TRASH, JobFolder, is_job_id, remove_tree
 from magickbox.ledger import Ledger, jobs
@@ -54,7 +54,7 @@ class Recovery:
 
     def run(self) -> None:
         """All of it, in the order of the contracts; raises OSError or LedgerError if the box cannot start."""
-        self._remove_parts()
+        self._settle_parts()
         self._resume_removals()
         self._resume_births()
         self._compare_folders_and_rows()
@@ -66,16 +66,16 @@ class Recovery:
     def _incoming(self) -> Iterator[Path]:
         return (entry for entry in sorted(self.data.incoming.iterdir()) if entry.is_dir())
 
-    def _remove_parts(self) -> None:
+    def _settle_parts(self) -> None:
         for folder in self._incoming():
             if not folder.name.startswith("."):
                 self._alone.alone(folder.name, partial(self._sweep, folder))
 
     def _sweep(self, folder: Path) -> None:
-        """What was being received was not acknowledged: the sender has it and will send it again."""
-        count = remove_parts(folder)
-        if count:
-            self.note("info", "swept", {"association": folder.name, "parts": count})
+        """What was being received was not acknowledged, and the sender will send it again; what is whole stays."""
+        removed, kept = settle_parts(folder)
+        if removed or kept:
+            self.note("info", "swept", {"association": folder.name, "parts": removed, "kept": kept})
 
     def _resume_removals(self) -> None:
         with self.ledger.reading() as tx:

@@ -21,7 +21,7 @@ import magickbox
 from magickbox.association import Association, End
 from magickbox.clock import now
 from magickbox.errors import ConfigError
-from magickbox.incoming.record import remove_parts
+from magickbox.incoming.record import settle_parts
 from magickbox.instance import Instance
 from magickbox.intake import Intake
 from magickbox.scp import messages
@@ -242,7 +242,7 @@ class _Member:
         for association in list(self._open.values()):
             folder = self._port.incoming / association.id
             with suppress(OSError):
-                remove_parts(folder)
+                settle_parts(folder)
             self._end(association.id, End.STOPPED if self._stopping.is_set() else End.ABORTED)
 
     def _end(self, number: str, how: End) -> None:

@@ -180,6 +180,7 @@ class StoreProvider:
         if stored.instance is not None:
             self._intake.stored(self._folder.association, stored.instance)
             self._reached(Step.REPORTED)
+            self._folder.prepare()
         else:
             self._intake.refused(self._folder.association, command.sop_instance, stored.status, stored.why)
 
