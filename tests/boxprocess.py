@@ -1,19 +1,21 @@
 """A real box in a process of its own, which can be killed at a step of section 8, with a sender and a station around.
 
-Run as a script it is that process: ``boxprocess.py OPTIONS`` with JSON options; see ``BoxProcess``.
+The processes are forked from one that has imported everything and done nothing else: importing takes longer than most
+of what is tried here. ``magickbox serve`` as a command is tried in test_interop_dcmtk.py.
 """
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ from magickbox.service import Places, Tuning, build
 from magickbox.steps import Step
 
 COPY = '#!/bin/sh\nif [ -n "$(ls "$1")" ]; then cp "$1"/* "$2"/; fi\necho copied\n'
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(["__main__", "magickbox.service"])
 QUICK = Timeouts(connect=5.0, associate=5.0, response=10.0, write=10.0)
 
 
@@ -71,8 +75,10 @@ class KillAt:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def serve(options: dict[str, object]) -> None:
-    """Run a box until SIGTERM; its port is the first line that it prints."""
+def serve(options: dict[str, object], environment: dict[str, str], up: Connection) -> None:
+    """Run a box until SIGTERM; its port is told when it listens."""
+    os.environ.clear()
+    os.environ.update(environment)
     root = Path(str(options["root"]))
     settings = load(None, {}, {**QUICK_SETTINGS, **options.get("settings", {})}).settings  # type: ignore[dict-item]
     pace = Pace(short=(0.1, 0.2), first=0.1, longest=0.5, confirm=0.1, full=0.1, probe=0.1, longest_probe=0.5)
@@ -81,7 +87,7 @@ def serve(options: dict[str, object]) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     box.start()
-    print(box.receiver.address[1], flush=True)
+    up.send(box.receiver.address[1])
     while not stop.wait(0.1):  # see cli/serve.py
         pass
     box.stop()
@@ -92,17 +98,20 @@ class BoxProcess:
     """A box in a child process; ``port`` is None if it died before it listened."""
 
     root: Path
-    process: "subprocess.Popen[str]"
+    process: ForkServerProcess
     port: int | None
 
     def wait(self, timeout: float = 20.0) -> int:
-        """Its exit code, negative for a signal."""
-        return self.process.wait(timeout)
+        """Its exit code, negative for a signal; raises TimeoutError."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise TimeoutError(f"the box has not ended within {timeout} s")
+        return self.process.exitcode
 
     def kill(self) -> None:
         """SIGKILL, now."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
     def status(self) -> dict[str, Any]:
         """What the running box says of itself."""
@@ -118,22 +127,23 @@ class BoxProcess:
 @contextmanager
 def running(root: Path, **options: object) -> Iterator[BoxProcess]:
     """Start a box on ``root``; end it with SIGTERM at the end of the block if it still lives."""
-    command = [sys.executable, __file__, json.dumps({"root": str(root), **options})]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
+    here, there = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=serve, args=({"root": str(root), **options}, dict(os.environ), there))
+    process.start()
+    there.close()
+    box = BoxProcess(root, process, None)
+    with here, suppress(EOFError):  # it died before
+        box.port = here.recv()
     try:
-        yield BoxProcess(root, process, int(line) if line else None)
+        yield box
     finally:
-        if process.poll() is None:
+        if process.is_alive():
             process.terminate()
             try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-        process.stdout.close()
+                box.wait(30)
+            finally:
+                box.kill()
+        process.close()
 
 
 class Recorder:
@@ -256,7 +266,3 @@ def is_quiet(root: Path) -> bool:
     data = DataFolder(root)
     gathering = any(path.is_dir() for path in data.incoming.iterdir())
     return not gathering and not any(job.state in OPEN for job in all_jobs(root))
-
-
-if __name__ == "__main__":
-    serve(json.loads(sys.argv[1]))

@@ -1,25 +1,25 @@
 """The whole box, from outside: real processes, real sockets, the command line, and what users do to it."""
 
+import io
 import json
-import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from boxprocess import BoxProcess, all_jobs, is_quiet, running, send, set_up, station, until
 from studies import instance, study
 
+from magickbox.cli.main import main
 from magickbox.job import JobState
 from magickbox.sender import Item
 
-CLI = [sys.executable, "-m", "magickbox.cli.main"]
-
 
 def cli(*words: str | Path, code: int = 0) -> str:
-    """Run the command line; its stdout, or its stderr if it is to fail."""
-    done = subprocess.run([*CLI, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr if code else done.stdout
+    """Give a command, beside the box's process; its stdout, or its stderr if it is to fail."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        ended = main([str(word) for word in words])
+    assert ended == code, out.getvalue() + err.getvalue()
+    return err.getvalue() if code else out.getvalue()
 
 
 def processor(root: Path, name: str, script: str) -> None:
@@ -121,27 +121,36 @@ OUTCOMES = [
 ]
 
 
-@pytest.mark.parametrize(("script", "outcome", "message"), OUTCOMES, ids=[s[:24] for s, _, _ in OUTCOMES])
-def test_what_a_run_ends_with(tmp_path: Path, script: str, outcome: str, message: str) -> None:
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[Item]]]:
+    """A box in which each of these scripts has run, and what was sent to each."""
+    place = tmp_path_factory.mktemp("ended")
+    set_up(place / "data", 1)
+    studies = [study(place / str(number), 2) for number in range(len(OUTCOMES))]
+    for number, (script, _, _) in enumerate(OUTCOMES):
+        processor(place / "data", f"TRY{number}", script)
+    with running(place / "data") as box:
+        for number, items in enumerate(studies):
+            sent(box, items, f"TRY{number}")
+        until(lambda: sum(bool(job.outcome) for job in all_jobs(place / "data")) == len(studies), 60)
+    cli("verify", "--data", place / "data")
+    return place / "data", studies
+
+
+@pytest.mark.parametrize("number", range(len(OUTCOMES)), ids=[script[:24] for script, _, _ in OUTCOMES])
+def test_what_a_run_ends_with(ended: tuple[Path, list[list[Item]]], number: int) -> None:
     """The table of outcomes, with a real script each; INPUT is whole whatever it did."""
-    root = tmp_path / "data"
-    set_up(root, 1)
-    processor(root, "TRY", script)
-    items = study(tmp_path / "one", 2)
-    with running(root) as box:
-        sent(box, items, "TRY")
-        until(lambda: any(j.outcome for j in all_jobs(root)), what=str(all_jobs(root)))
-    [job] = all_jobs(root)
+    (root, studies), (_, outcome, message) = ended, OUTCOMES[number]
+    [job] = [job for job in all_jobs(root) if job.called_ae == f"TRY{number}"]
     assert job.outcome == outcome
     assert message in job.message
     folder = root / "jobs" / job.id
-    assert {p.stem for p in (folder / "INPUT").iterdir()} == {item.sop_instance for item in items}
+    assert {p.stem for p in (folder / "INPUT").iterdir()} == {item.sop_instance for item in studies[number]}
     assert json.loads((folder / "proc.json").read_text())[0]["success"] == outcome
     assert (folder / "proc.json.invalid").is_symlink() or ("array" in message) == (
         folder / "proc.json.invalid"
     ).exists()
     assert (folder / "OUTPUT").is_dir()
-    cli("verify", "--data", root)
 
 
 def test_a_changed_input_holds_the_job(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_jobs_that_pile_up_slow_the_port_and_then_close_it(
             store(box.port, number)
             until(lambda n=number: len(all_jobs(tmp_path)) == n + 1)  # type: ignore[misc]
         port = box.port
-        until(lambda: "receiving-slows" in (tmp_path / "logs" / "receive.log").read_text(), what="the log to say so")
+        until(lambda: box.status()["receiving_pause"] >= 0.5, what="six jobs to be counted")
+        assert "receiving-slows" in (tmp_path / "logs" / "receive.log").read_text()
         time.sleep(0.5)  # a receiver process is told a moment later
         assert store(port, 100) > 0.3
         for number in range(200, 210):

@@ -224,12 +224,12 @@ def test_200_associations_in_two_processes(tmp_path: Path) -> None:
 def test_a_process_that_cannot_start_ends_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, words: str
 ) -> None:
-    python = _interpreter(tmp_path, script)
+    python, before = _interpreter(tmp_path, script), psutil.Process().children()
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(crew, "_READY_WITHIN", 1.0 if "does not" in words else 60.0)
     with pytest.raises(ConfigError, match=words), open_port(tmp_path / "port", receivers=1):
         pytest.fail("opened")
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
 
 
 def _interpreter(folder: Path, script: str | None) -> Path:
