@@ -18,6 +18,7 @@ from containers import Podman, podman
 from test_engines import (  # noqa: F401  the contract suite, collected here with this module's bench
     Bench,
     in_background,
+    open_files,
     test_a_crowd_is_gone,
     test_a_daemon_is_gone_and_holds_nothing_up,
     test_a_full_disk_loses_log_lines_only,
@@ -104,9 +105,9 @@ def bench(engine_of_containers: Podman, tmp_path: Path) -> Iterator[ContainerBen
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)
     bench = make_bench(engine_of_containers, tmp_path)
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = open_files()
     yield bench
-    assert len(os.listdir("/proc/self/fd")) == open_before, "the engine left files open"
+    assert open_files() == open_before, "the engine left files open"
     assert threading.active_count() == 1
     assert bench.engine.sweep() == 0, "a container is left"  # type: ignore[attr-defined]
 
