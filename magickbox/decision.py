@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+from magickbox.delivery import Priority
 from magickbox.destination import Destination
 from magickbox.resultcheck import Came, CheckFinding, Damage, examine
 from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, matches_whole
@@ -156,6 +157,7 @@ class PlannedDelivery:
     has_fallback: bool
     instances: tuple[Candidate, ...]
     held: str = ""  # why it is not to be sent
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,7 @@ def _plan(finding: RuleFinding, facts: Facts) -> list[PlannedDelivery]:
                 has_fallback=each.endpoint.gate and each is not applying[-1],
                 instances=each.selected,
                 held="; ".join(map(str, finding.failed)),
+                priority=each.endpoint.priority,
             )
         )
         gate = each.index if each.endpoint.gate else gate

@@ -6,7 +6,7 @@ waiting: they are skipped if it delivers and opened if it fails.
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from magickbox.destination import Destination
 
@@ -21,6 +21,19 @@ class DeliveryState(StrEnum):
     DEAD = "DEAD"  # failed, and nothing takes over: a person should look
     SKIPPED = "SKIPPED"  # the gate before it delivered
     CANCELLED = "CANCELLED"  # taken back by a person, or by a new decision
+
+
+class Priority(IntEnum):
+    """What goes first within a destination's queue."""
+
+    URGENT = 0
+    NORMAL = 1
+    LOW = 2
+
+    @property
+    def word(self) -> str:
+        """As the rules write it."""
+        return self.name.lower()
 
 
 UNDECIDED = frozenset({DeliveryState.WAITING, DeliveryState.OPEN})
@@ -62,6 +75,7 @@ class NewDelivery:
     has_fallback: bool
     items: tuple[NewItem, ...]
     held: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,7 @@ class Delivery:
     ended: datetime | None
     reason: str
     instances: int
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)

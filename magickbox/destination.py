@@ -33,6 +33,18 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class Line:
+    """What the way to a destination has to keep up with; None leaves it to the box.
+
+    It may take nothing, or answer nothing, for ``stall`` seconds; what takes longer has to go at ``least_speed``
+    bytes/s on average.
+    """
+
+    stall: float | None = None
+    least_speed: float | None = None
+
+
+@dataclass(frozen=True)
 class DicomDestination:
     """A C-STORE SCP: its host and port, the AE title the box calls itself, and the AE title it calls.
 
@@ -48,6 +60,7 @@ class DicomDestination:
     tls: Tls | None = None
     to_sender: bool = False
     transfer_syntaxes: TransferSyntaxes = AS_STORED
+    line: Line = Line()
 
     def __str__(self) -> str:
         """As a person writes it: ``PACS@10.0.0.5:104``, after its name if it has one."""
@@ -107,6 +120,7 @@ class StowDestination:
     user: str = ""
     password: Secret | None = None
     tls: Tls | None = None
+    line: Line = Line()
 
     def __str__(self) -> str:
         """Its name and URL."""

@@ -17,6 +17,7 @@ from magickbox.decision import (
     TestFinding,
     Verdict,
 )
+from magickbox.delivery import Priority
 from magickbox.resultcheck import CheckFinding
 
 HIDDEN = "(hidden)"
@@ -174,6 +175,7 @@ def _delivery(planned: PlannedDelivery) -> dict[str, Any]:
         "waits_for": planned.waits_for,
         "has_fallback": planned.has_fallback,
         "held": planned.held,
+        "priority": planned.priority.word,
     }
 
 
@@ -239,6 +241,7 @@ def _planned_line(planned: PlannedDelivery) -> str:
     what = f"{len(planned.instances)} instances to {planned.destination} ({by})"
     when = "at once" if planned.waits_for is None else f"only if entry {planned.waits_for + 1} fails"
     when = "held back" if planned.held else when
+    when += "" if planned.priority is Priority.NORMAL else f", {planned.priority.word}"
     return f"{when}: {what}"
 
 

@@ -1,12 +1,15 @@
 """What the queue of a destination may do: the words for it, apart from the network and the ledger."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from magickbox.breaker import Circuit
+from magickbox.delivery import Priority
 from magickbox.destination import Destination, DicomDestination
 from magickbox.schedule import Hours, Rate
+
+OVERTAKING = 60 * 60.0  # s; so much later may something more urgent by one step come due and still go first
 
 # A destination's queue, as a person names it: by the name that the rules give it, else by its place
 # (PACS@10.0.0.5:104), whatever the box calls itself there.
@@ -63,6 +66,11 @@ class QueueState:
         if self.mode is not Mode.RUNNING:
             return self.mode
         return "UNREACHABLE" if self.circuit.is_open else self.mode
+
+
+def turn_of(due: datetime, priority: Priority) -> datetime:
+    """What goes first is what has the earliest turn: nothing waits for ever behind what is more urgent."""
+    return due + timedelta(seconds=OVERTAKING * priority)
 
 
 def until_given_up(moment: datetime, opened: datetime | None, budget: float) -> float:

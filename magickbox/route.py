@@ -203,6 +203,7 @@ def as_new(planned: tuple[PlannedDelivery, ...]) -> list[NewDelivery]:
             has_fallback=p.has_fallback,
             items=tuple(NewItem(c.path, c.sop_instance, c.sop_class, c.transfer_syntax) for c in p.instances),
             held=p.held,
+            priority=p.priority,
         )
         for p in planned
     ]

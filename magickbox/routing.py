@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import regex
 
+from magickbox.delivery import Priority
 from magickbox.destination import Destination
 from magickbox.errors import ConfigError
 from magickbox.queueing import DestinationPolicy, Lane
@@ -86,6 +87,7 @@ class Endpoint:
     destination: Destination
     gate: bool = False
     filters: tuple[InstanceFilter, ...] = ()
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from magickbox.clock import now
-from magickbox.destination import Tls
+from magickbox.destination import Line, Tls
 from magickbox.dicomweb.answer import Answer
 from magickbox.errors import ConfigError, PeerError
 from magickbox.tlsclient import words_of_tls, wrap
@@ -29,12 +29,22 @@ LONGEST_WAIT = 24 * 60 * 60.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds for the connection, each piece written, and the whole answer; the bytes of it that are read at most."""
+    """Seconds for the connection, each piece written, and the whole answer; the bytes of it that are read at most.
+
+    A request that takes longer than one piece may has to go at ``slowest`` bytes/s on average.
+    """
 
     connect: float = 10.0
     write: float = 60.0
     response: float = 120.0
     largest: int = 1024 * 1024
+    slowest: float = 0.0
+
+    def on(self, line: Line) -> "Limits":
+        """These, with what is said of a destination's line."""
+        write, response = (self.write, self.response) if line.stall is None else (line.stall, line.stall)
+        slowest = self.slowest if line.least_speed is None else line.least_speed
+        return replace(self, write=write, response=response, slowest=slowest)
 
 
 class Broken(PeerError):
@@ -127,12 +137,17 @@ class Connection:
     def _send(self, head: bytes, pieces: Iterator[memoryview]) -> bool:
         """Send a request; True if the server answered before it had all of it."""
         self._sock.settimeout(self._limits.write)
+        began, sent = time.monotonic(), 0
         try:
             self._sock.sendall(head)
             for piece in pieces:
                 if self._has_answered():
                     return True
                 self._sock.sendall(piece)
+                sent += len(piece)
+                taken = time.monotonic() - began
+                if taken > self._limits.write and sent / taken < self._limits.slowest:
+                    raise self._broken(f"the server takes less than {self._limits.slowest:g} bytes/s", said=True)
         except TimeoutError:
             raise self._broken(f"the server took nothing for {self._limits.write:g} s", said=True) from None
         except (BrokenPipeError, ConnectionResetError):

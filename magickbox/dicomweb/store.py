@@ -48,7 +48,7 @@ class StowSender:
         assert isinstance(destination, StowDestination)
         try:
             headers = {"Accept": ACCEPT, "User-Agent": "magickbox", **_credentials(destination)}
-            return StowSession(destination, headers, self._limits)
+            return StowSession(destination, headers, self._limits.on(destination.line))
         except (ConfigError, PeerError) as exc:
             return Retry(str(exc))
 

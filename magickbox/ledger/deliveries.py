@@ -12,6 +12,7 @@ from magickbox.delivery import (
     ItemState,
     NewDelivery,
     NewItem,
+    Priority,
     Progress,
 )
 from magickbox.destination import Delivered, Rejected, Result
@@ -23,7 +24,8 @@ from magickbox.queueing import lane_of
 
 _COLUMNS = (
     "id, job, decision, rule, entry, destination, host, port, calling_ae, called_ae, gate, waits_for, fallback, state,"
-    " opened, tries, next_try, ended, reason, instances"
+    " opened, tries, next_try, ended, reason, instances,"
+    " priority"
 )
 _ITEM = "n, file, sop_instance, sop_class, transfer_syntax, state, status, reason, at"
 RUNNABLE = (
@@ -39,7 +41,7 @@ def _moment(text: object) -> datetime | None:
 def _to_delivery(row: Sequence[object]) -> Delivery:
     (
         number, job, decision, rule, entry, destination, host, port, calling, called, gate, waits_for, fallback, state,
-        opened, tries, next_try, ended, reason, instances,
+        opened, tries, next_try, ended, reason, instances, priority,
     ) = row  # fmt: skip
     return Delivery(
         id=int(str(number)),
@@ -58,6 +60,7 @@ def _to_delivery(row: Sequence[object]) -> Delivery:
         ended=_moment(ended),
         reason=str(reason),
         instances=int(str(instances)),
+        priority=Priority(int(str(priority))),
     )
 
 
@@ -90,11 +93,12 @@ def _add(tx: Transaction, job: str, n: int, new: NewDelivery, gate: int | None) 
     ended, reason = (to_text(now()), f"not sent, check {new.held}") if new.held else (None, "")
     added = tx.execute(
         "INSERT INTO deliveries (job, decision, rule, entry, lane, destination, host, port, calling_ae, called_ae,"
-        " gate, waits_for, fallback, state, opened, next_try, ended, reason, instances)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " gate, waits_for, fallback, state, opened, next_try, ended, reason, instances,"
+        " priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job, n, new.rule, new.entry, lane_of(new.destination), *to_row(new.destination), int(new.gate), gate,
             int(new.has_fallback), state, moment, moment, ended, reason, len(new.items),
+            new.priority,
         ),
     )  # fmt: skip
     number = added.lastrowid

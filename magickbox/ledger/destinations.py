@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, StowDestination, Tls
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Line, Secret, StowDestination, Tls
 from magickbox.transfersyntax import TransferSyntaxes
 
 _KINDS: dict[str, type[Destination]] = {"dicom": DicomDestination, "stow": StowDestination, "folder": FolderDestination}
@@ -34,6 +34,8 @@ def from_row(text: str, host: str, port: int, calling_ae: str, called_ae: str) -
         told["transfer_syntaxes"] = TransferSyntaxes(
             **{key: tuple(each) for key, each in told["transfer_syntaxes"].items()}
         )
+    if "line" in told:
+        told["line"] = Line(**told["line"])
     return kind(**told)
 
 

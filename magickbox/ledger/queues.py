@@ -6,13 +6,13 @@ from datetime import datetime
 
 from magickbox.breaker import Circuit
 from magickbox.clock import from_text, now, to_text
-from magickbox.delivery import Delivery, DeliveryState
+from magickbox.delivery import Delivery, DeliveryState, Priority
 from magickbox.destination import Destination
 from magickbox.errors import NotFound
 from magickbox.ledger import deliveries
 from magickbox.ledger.deliveries import RUNNABLE
 from magickbox.ledger.store import Transaction
-from magickbox.queueing import Lane, Mode, QueueState
+from magickbox.queueing import Lane, Mode, QueueState, turn_of
 
 _STATE = "mode, since, who, failures, open_since, probes, next_probe, reason, troubled, trouble"
 _OF_LANE = "AND lane = ?"
@@ -116,26 +116,32 @@ def try_all_now(tx: Transaction, lane: Lane) -> None:
 def due(
     tx: Transaction, moment: datetime, horizon: datetime, lane: Lane, opened_until: datetime | None, limit: int = -1
 ) -> list[Delivery]:
-    """What is to be tried at ``moment``, longest due first; deliveries of a job that is held are not due.
+    """What is to be tried at ``moment`` in the order of their turns; deliveries of a job that is held are not due.
 
     What is to be tried only after ``horizon``, farther away than any pause, is due as well: the clock was set back.
     What was opened after ``opened_until`` is not, if that is given.
     """
     opened, until = ("AND opened <= ?", (to_text(opened_until),)) if opened_until else ("", ())
-    return deliveries.select(
-        tx,
-        f"{RUNNABLE} {_OF_LANE} AND (next_try <= ? OR next_try > ?) {opened} ORDER BY next_try, id LIMIT ?",
-        (lane, to_text(moment), to_text(horizon), *until, limit),
-    )
+    rest = f"{RUNNABLE} {_OF_LANE} AND priority = ? AND (next_try <= ? OR next_try > ?) {opened}"
+    found = [
+        each
+        for priority in Priority  # one after another, so that the index gives each in order: there may be thousands
+        for each in deliveries.select(
+            tx,
+            f"{rest} ORDER BY next_try, id LIMIT ?",
+            (lane, priority, to_text(moment), to_text(horizon), *until, limit),
+        )
+    ]
+    found.sort(key=lambda each: (turn_of(each.next_try or moment, each.priority), each.priority, each.id))
+    return found if limit < 0 else found[:limit]
 
 
 def next_due(tx: Transaction, lane: Lane, opened_until: datetime | None, after: datetime) -> datetime | None:
     """When the next delivery after that moment is to be tried, or None if none is."""
     opened, until = ("AND opened <= ?", (to_text(opened_until),)) if opened_until else ("", ())
-    row = tx.execute(
-        f"SELECT min(next_try) {RUNNABLE} {_OF_LANE} AND next_try > ? {opened}", (lane, to_text(after), *until)
-    )
-    return _moment(row.fetchone()[0])
+    wanted = f"SELECT min(next_try) {RUNNABLE} {_OF_LANE} AND priority = ? AND next_try > ? {opened}"
+    rows = [tx.execute(wanted, (lane, priority, to_text(after), *until)).fetchone() for priority in Priority]
+    return min((from_text(str(row[0])) for row in rows if row[0]), default=None)
 
 
 def oldest(tx: Transaction, lane: Lane, *, with_fallback: bool | None = None) -> Delivery | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Secret, StowDestination, Tls
+from magickbox.destination import Destination, DicomDestination, FolderDestination, Line, Secret, StowDestination, Tls
 from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
 from magickbox.positionedjson import Path
 from magickbox.queueing import DestinationPolicy
@@ -15,6 +15,7 @@ from magickbox.secret import source_problem
 from magickbox.transfersyntax import KEYWORDS, TransferSyntaxes, uid_of
 
 ME, MY_PORT = "$me", "$port"
+_LINE = {"stall", "least_speed"}
 MASKED = ("secret", "service-url")  # formats whose values no message repeats: a secret may stand there by mistake
 
 
@@ -32,17 +33,26 @@ class Translator:
         if value.get("kind") == "stow":
             tls = _tls(value["tls"]) if "tls" in value else None
             bearer, password = (Secret(value[key]) if key in value else None for key in ("bearer", "password"))
-            return StowDestination(value["URL"].rstrip("/"), name, bearer, value.get("user", ""), password, tls)
+            return StowDestination(
+                value["URL"].rstrip("/"), name, bearer, value.get("user", ""), password, tls, _line(value)
+            )
         host = self.me if value["IP"] == ME else value["IP"]
         port = self.me_port if value["PORT"] == MY_PORT else value["PORT"]
         calling_ae, called_ae = value["AETitleSender"].strip(), value["AETitleTo"].strip()
         tls = _tls(value["tls"]) if "tls" in value else None
         syntaxes = _transfer_syntaxes(value.get("transfer_syntaxes", {}))
-        return DicomDestination(str(host), int(port or 0), calling_ae, called_ae, name, tls, transfer_syntaxes=syntaxes)
+        return DicomDestination(
+            str(host), int(port or 0), calling_ae, called_ae, name, tls, transfer_syntaxes=syntaxes, line=_line(value)
+        )
 
 
 def _transfer_syntaxes(value: Mapping[str, Any]) -> TransferSyntaxes:
     return TransferSyntaxes(**{key: tuple(uid_of(each) or each for each in listed) for key, listed in value.items()})
+
+
+def _line(value: Mapping[str, Any]) -> Line:
+    queue = value.get("queue", {})
+    return Line(queue.get("stall"), queue.get("least_speed"))
 
 
 def policy(value: Mapping[str, Any]) -> DestinationPolicy:
@@ -74,6 +84,8 @@ def problems(document: object) -> Iterator[tuple[Path, str]]:
     for name, value in named.items():
         for key, said in _stow_problems(_object(value)):
             yield ("destinations", name, key), said
+        for key in _LINE & set(_object(_object(value).get("queue")) if _object(value).get("kind") == "folder" else ()):
+            yield ("destinations", name, "queue", key), "a folder has no line: only DICOM and DICOMweb destinations do"
         tls = _object(_object(value).get("tls"))
         if "ca" not in tls and _is_no(tls.get("check_name", 1)):
             where = ("destinations", name, "tls", "check_name")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from magickbox.delivery import Priority
 from magickbox.errors import ConfigError
 from magickbox.positionedjson import Document, NotJson, Path, read
 from magickbox.resultcheck import CHECKS
@@ -102,7 +103,11 @@ class _Translation:
     def rule(self, number: int, value: Mapping[str, Any]) -> Rule:
         return Rule(
             name=value.get("name") or f"rule {number + 1}",
-            endpoints=tuple(self._endpoint(*entry) for entries in value["send"] for entry in entries.items()),
+            endpoints=tuple(
+                self._endpoint(outcome, {"priority": value.get("priority", "normal"), **entry})
+                for entries in value["send"]
+                for outcome, entry in entries.items()
+            ),
             called_ae=_pattern_or_none(value.get("AETitleIn")),
             calling_ae=_pattern_or_none(value.get("AETitleFrom")),
             directory=value.get("RouteDirectory", "OUTPUT"),
@@ -114,7 +119,8 @@ class _Translation:
     def _endpoint(self, outcome: str, value: Mapping[str, Any]) -> Endpoint:
         filters = tuple(_filter(each) for each in value.get("which", ()))
         destination = self.named[value["to"]] if "to" in value else self._destination(value)
-        return Endpoint(pattern(outcome), destination, _yes(value.get("break", 0)), filters)
+        priority = Priority[value["priority"].upper()]
+        return Endpoint(pattern(outcome), destination, _yes(value.get("break", 0)), filters, priority)
 
 
 def _pattern_or_none(text: str | None) -> Pattern | None:

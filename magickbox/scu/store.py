@@ -48,7 +48,8 @@ class StoreSender:
         assert isinstance(destination, DicomDestination)
         offer = Offer(destination, self._transcoder)
         registry = Registry(lambda address: self._own_calls.opened(address, job), self._own_calls.closed)
-        association = associate(destination, offer.contexts(items), self._timeouts, registry)
+        timeouts = self._timeouts.on(destination.line)
+        association = associate(destination, offer.contexts(items), timeouts, registry)
         if isinstance(association, Retry):
             return association
         return StoreSession(association, offer, items, self._own_calls.met)

@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
-from magickbox.destination import DicomDestination
+from magickbox.destination import DicomDestination, Line
 from magickbox.errors import PeerError
 from magickbox.owncalls import Address
 from magickbox.scu import pdu
@@ -43,6 +43,12 @@ class Timeouts:
     response: float = 120.0
     write: float = 60.0
     slowest: float = 1000.0
+
+    def on(self, line: Line) -> "Timeouts":
+        """These, with what is said of a destination's line."""
+        write, response = (self.write, self.response) if line.stall is None else (line.stall, line.stall)
+        slowest = self.slowest if line.least_speed is None else line.least_speed
+        return replace(self, write=write, response=response, slowest=slowest)
 
 
 @dataclass(frozen=True)
