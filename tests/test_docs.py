@@ -121,6 +121,13 @@ def test_the_readme_leads_to_every_chapter() -> None:
     assert [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f"](docs/{path.name})" not in text] == []
 
 
+def test_the_changelog_has_one_list_of_what_is_unreleased() -> None:
+    _, _, items = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n## Unreleased\n\n")
+    lines = items.partition("\n## ")[0].rstrip("\n").split("\n")
+    assert [line for line in lines if not line.startswith("- ")] == []
+    assert len(lines) == len(set(lines))
+
+
 def anchors(text: str) -> set[str]:
     """What the headings of a chapter can be linked by."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
