@@ -16,6 +16,8 @@ from magickbox.errors import DiskFull
 from magickbox.ledger import Ledger, Transaction, deliveries, endings
 from magickbox.logs import Note
 from magickbox.pace import Again, Arrived, Outcome, Pace, judge_attempt
+from magickbox.prover import Abortable
+from magickbox.proving import Proving, facts_of
 from magickbox.sender import Item, Sender, Session
 from magickbox.steps import Reached, Step
 
@@ -55,7 +57,8 @@ def words_for(result: Result | DeliveryItem) -> str:
 class Tally:
     """What an attempt brought so far; ``cut_short`` says that it ended through nobody's fault and does not count.
 
-    ``answered`` says whether anybody was there; None if nobody was asked.
+    ``answered`` says whether anybody was there; None if nobody was asked. ``asked`` says that the destination was asked
+    to verify what it has.
     """
 
     sent: int = 0
@@ -64,6 +67,7 @@ class Tally:
     cut_short: str = ""
     answered: bool | None = None
     after: float = 0.0
+    asked: bool = False
 
     def count(self, state: ItemState, result: Result) -> None:
         self.sent += state is ItemState.SENT
@@ -82,6 +86,7 @@ class Courier:
         sender: Sender,
         folder_of: Callable[[str], Path],
         pace: Pace,
+        proving: Proving,
         note: Note,
         reached: Reached,
         clock: Clock,
@@ -92,6 +97,7 @@ class Courier:
         self._sender = sender
         self._folder_of = folder_of
         self._pace = pace
+        self._proving = proving
         self._note = note
         self._reached = reached
         self._clock = clock
@@ -99,7 +105,7 @@ class Courier:
         self._stopping = stopping
 
     def attempt(
-        self, delivery: Delivery, watch: Callable[[Session | None], None], hindrance: Hindrance = unhindered
+        self, delivery: Delivery, watch: Callable[[Abortable | None], None], hindrance: Hindrance = unhindered
     ) -> Tally:
         """Try to bring what is left of a delivery, record what becomes of it, and return what the attempt brought.
 
@@ -113,18 +119,26 @@ class Courier:
         n, items = begun
         try:
             self._bring(delivery, items, tally, watch, hindrance)
+            self._prove(delivery, tally, watch)
         except Stopping:
             raise
         except Exception as exc:  # noqa: BLE001  the delivery's boundary: said once, and tried again like other trouble
             tally.trouble = f"internal error: {type(exc).__name__}"
-            self._note("error", "attempt-broke", {**_facts(delivery), "trace": traceback.format_exc()})
+            self._note("error", "attempt-broke", {**facts_of(delivery), "trace": traceback.format_exc()})
         self._conclude(delivery, n, tally)
         return tally
 
     def _begin_in(self, tx: Transaction, number: int) -> tuple[int, list[DeliveryItem]] | None:
-        """The attempt's number and what is left to send; None if its job was held or it was taken back just now."""
+        """The attempt's number and what is left to send; None if its job was held or it was taken back just now.
+
+        None as well while everything is sent and the destination may still say that it has it.
+        """
         if not deliveries.is_wanted(tx, number):
             return None
+        delivery = deliveries.get(tx, number)
+        if self._proving.is_wanted(delivery) and self._proving.put_off(tx, delivery):
+            return None
+        self._proving.begin(number)
         return deliveries.begin_attempt(tx, number), deliveries.pending_items(tx, number)
 
     def _bring(
@@ -132,7 +146,7 @@ class Courier:
         delivery: Delivery,
         items: Sequence[DeliveryItem],
         tally: Tally,
-        watch: Callable[[Session | None], None],
+        watch: Callable[[Abortable | None], None],
         hindrance: Hindrance,
     ) -> None:
         folder = self._folder_of(delivery.job)
@@ -154,6 +168,20 @@ class Courier:
             if not going_on:
                 return
 
+    def _prove(self, delivery: Delivery, tally: Tally, watch: Callable[[Abortable | None], None]) -> None:
+        """Ask the destination to verify what it has, if it is to and everything is sent."""
+        if tally.cut_short or tally.trouble or not self._proving.is_wanted(delivery):
+            return
+        with self._ledger.reading() as tx:
+            left = deliveries.progress(tx, delivery.id)
+        tally.cut_short = "the box stops" if self._stopping.is_set() else ""
+        if left.pending or left.refused or left.rejected or tally.cut_short:
+            return
+        tally.asked = True
+        trouble = self._proving.prove(delivery, self.commit, watch)
+        tally.answered = trouble is None or trouble.answered
+        tally.trouble = "" if trouble is None else trouble.reason
+
     def _send(
         self, delivery: Delivery, n: int, item: Item, session: Session, tally: Tally, hindrance: Hindrance
     ) -> bool:
@@ -174,7 +202,8 @@ class Courier:
         self._reached(Step.RESPONSE_COMMITTED)
         tally.count(state, result)
         if not isinstance(result, Delivered) or result.status:
-            self._note("warning", "instance", {**_facts(delivery), "sop": item.sop_instance, "said": words_for(result)})
+            said = {"sop": item.sop_instance, "said": words_for(result)}
+            self._note("warning", "instance", {**facts_of(delivery), **said})
         if not wanted:
             tally.cut_short = "held or taken back"
         if not session.is_open:
@@ -229,18 +258,24 @@ class Courier:
         self._note(
             "error" if alarming else "info" if over else "warning",
             ended.state.lower() if over else "attempt",
-            {**_facts(ended), **told},
+            {**facts_of(ended), **told},
         )
 
     def _conclude_in(self, tx: Transaction, number: int, n: int, tally: Tally) -> Delivery:
         delivery, left = deliveries.get(tx, number), deliveries.progress(tx, number)
         result = tally.cut_short or tally.trouble
         deliveries.end_attempt(tx, number, n, tally.sent, tally.refused, result)
-        if delivery.state is not DeliveryState.OPEN or (tally.cut_short and (left.pending or left.refused)):
+        self._proving.end(number)
+        to_prove = tally.asked or (
+            self._proving.is_wanted(delivery) and not (left.pending or left.refused or left.rejected)
+        )
+        if delivery.state is not DeliveryState.OPEN or (tally.cut_short and (left.pending or left.refused or to_prove)):
             return delivery
         moment = self._clock()
         age = (moment - delivery.opened).total_seconds() if delivery.opened else 0.0
         outcome = Outcome(tally.sent, tally.refused, tally.trouble, tally.after)
+        if to_prove:
+            return self._proving.conclude(tx, delivery, outcome, delivery.tries + 1)
         verdict = judge_attempt(left, outcome, delivery.tries + 1, age, delivery.has_fallback, self._pace, self._rng)
         if isinstance(verdict, Again):
             again = moment + timedelta(seconds=verdict.pause)
@@ -259,13 +294,3 @@ class Courier:
 def _is_out_of_resources(result: Result) -> bool:
     """0xA7xx: what has no room for one instance now has none for the next (PS3.4 Table B.2-1)."""
     return isinstance(result, Retry) and result.status is not None and result.status & 0xFF00 == 0xA700
-
-
-def _facts(delivery: Delivery) -> dict[str, object]:
-    return {
-        "job": delivery.job,
-        "rule": delivery.rule,
-        "entry": delivery.entry + 1,
-        "delivery": delivery.id,
-        "to": delivery.destination,
-    }

@@ -21,6 +21,8 @@ from magickbox.errors import DiskFull
 from magickbox.ledger import Ledger, endings, queues
 from magickbox.logs import Note, silent
 from magickbox.pace import Pace
+from magickbox.prover import Provers, no_provers
+from magickbox.proving import Proving
 from magickbox.queueing import DestinationPolicy, Lane
 from magickbox.receipts import Receipts
 from magickbox.sender import Sender
@@ -42,6 +44,7 @@ class Deliver:
         folder_of: Callable[[str], Path],
         *,
         policy_of: Callable[[Lane], DestinationPolicy] = lambda _lane: DestinationPolicy(),
+        provers: Provers | None = None,
         pace: Pace | None = None,
         note: Note = silent,
         reached: Reached = unwatched,
@@ -58,7 +61,11 @@ class Deliver:
         self._queues: dict[Lane, DestinationQueue] = {}
         self._dispatcher = threading.Thread(target=self._dispatch, name="deliver", daemon=True)
         rng = rng or random.Random()  # noqa: S311  jitter is no secret
-        courier = Courier(ledger, sender, folder_of, self._pace, note, reached, now, rng, self._stopping)
+        self._proving = Proving(
+            ledger, provers or no_provers(), self._pace, note, now, rng, self._stopping, self._woken.set
+        )
+        self.reported = self._proving.reported
+        courier = Courier(ledger, sender, folder_of, self._pace, self._proving, note, reached, now, rng, self._stopping)
         self._receipts = Receipts(ledger, folder_of, note)
         self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self._woken.set)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from magickbox.association import sendable_title
+from magickbox.proof import NO_PROOF, Verify
 from magickbox.transfersyntax import AS_STORED, TransferSyntaxes
 
 SENDER, CALLER, CALLED = "$sender", "$caller", "$called"  # the original's address, and its calling and called AE title
@@ -61,6 +62,7 @@ class DicomDestination:
     to_sender: bool = False
     transfer_syntaxes: TransferSyntaxes = AS_STORED
     line: Line = Line()
+    verify: Verify = NO_PROOF
 
     def __str__(self) -> str:
         """As a person writes it: ``PACS@10.0.0.5:104``, after its name if it has one."""

@@ -19,9 +19,10 @@ from magickbox.delivery import Delivery
 from magickbox.ledger import Ledger, Transaction, queues
 from magickbox.logs import Note
 from magickbox.pace import Pace
+from magickbox.prover import Abortable
 from magickbox.queueing import DestinationPolicy, Lane, Mode, QueueState, until_given_up
 from magickbox.schedule import Rate, Ration
-from magickbox.sender import Item, Sender, Session
+from magickbox.sender import Item, Sender
 
 TURN = 1.0
 
@@ -160,19 +161,18 @@ class DestinationQueue:
     def _while_unreachable(self, state: QueueState, moment: datetime) -> float | None:
         """Give up what has used its budget; ask the destination when that is due. How long to sleep then."""
         left = self._give_up(state, moment)
-        if left is None:
-            return None
         pause = state.circuit.probe_in(moment, self._means.pace.longest_probe)
         if pause > 0:
-            return min(left, pause)
+            return pause if left is None else min(left, pause)
         with self._means.ledger.reading() as tx:
             waiting = queues.oldest(tx, self.lane)
-        if waiting is not None:
-            self._probe(waiting)
+        if waiting is None:
+            return None
+        self._probe(waiting)
         return 0.0
 
     def _give_up(self, state: QueueState, moment: datetime) -> float | None:
-        """Seconds until the next delivery has used its budget; None if nothing is open."""
+        """Seconds until the next delivery has used its budget; None if nothing is left to send."""
         lefts = []
         for with_fallback in (True, False):
             with self._means.ledger.reading() as tx:
@@ -228,12 +228,12 @@ class Worker:
     def __init__(self, name: str, n: int, serve: Callable[["Worker"], None]) -> None:
         self.n = n
         self.woken = threading.Event()
-        self._session: Session | None = None
+        self._session: Abortable | None = None
         self._aborting = False
         self.thread = threading.Thread(target=serve, args=(self,), name=f"deliver-{name}", daemon=True)
         self.thread.start()
 
-    def watch(self, session: Session | None) -> None:
+    def watch(self, session: Abortable | None) -> None:
         """Be told of the session that is open now."""
         self._session = session
         if session is not None and self._aborting:

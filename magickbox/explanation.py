@@ -18,6 +18,7 @@ from magickbox.decision import (
     Verdict,
 )
 from magickbox.delivery import Priority
+from magickbox.proof import NO_PROOF, WORDS
 from magickbox.resultcheck import CheckFinding
 
 HIDDEN = "(hidden)"
@@ -176,6 +177,7 @@ def _delivery(planned: PlannedDelivery) -> dict[str, Any]:
         "has_fallback": planned.has_fallback,
         "held": planned.held,
         "priority": planned.priority.word,
+        "verify": getattr(planned.destination, "verify", NO_PROOF).how,
     }
 
 
@@ -242,6 +244,8 @@ def _planned_line(planned: PlannedDelivery) -> str:
     when = "at once" if planned.waits_for is None else f"only if entry {planned.waits_for + 1} fails"
     when = "held back" if planned.held else when
     when += "" if planned.priority is Priority.NORMAL else f", {planned.priority.word}"
+    how = getattr(planned.destination, "verify", NO_PROOF).how
+    what += f", verified by {WORDS[how]}" if how in WORDS else ""
     return f"{when}: {what}"
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from magickbox.association import Association, End
 from magickbox.clock import now
 from magickbox.instance import Instance
+from magickbox.proof import TAKEN, Report
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Intake(Protocol):
     def ended(self, association: Association, how: End) -> None:
         """The association is over; nothing more will be written into its folder."""
 
+    def reported(self, association: Association, report: Report) -> int:
+        """A destination says which instances it commits to; the status to answer, once the result is durable."""
+        ...
+
     def has_room(self) -> bool:
         """False below the free-space mark: no instance is taken then."""
         ...
@@ -86,6 +91,8 @@ class RecordingIntake:
     instances: list[tuple[Association, Instance]] = field(default_factory=list)
     refusals: list[tuple[Association, str, int, str]] = field(default_factory=list)
     ends: list[tuple[Association, End]] = field(default_factory=list)
+    reports: list[tuple[Association, Report]] = field(default_factory=list)
+    report_status: int = TAKEN
 
     def admit(self, request: Request) -> Association | Refusal:
         """What ``verdict`` says; the id counts the requests."""
@@ -106,6 +113,11 @@ class RecordingIntake:
     def ended(self, association: Association, how: End) -> None:
         """Keep it."""
         self.ends.append((association, how))
+
+    def reported(self, association: Association, report: Report) -> int:
+        """Keep it, and answer what the test said."""
+        self.reports.append((association, report))
+        return self.report_status
 
     def has_room(self) -> bool:
         """What the test said."""

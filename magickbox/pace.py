@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, replace
 
 from magickbox.delivery import Progress
+from magickbox.proof import ProofState
 
 MINUTE = 60.0
 DAY = 24 * 60 * MINUTE
@@ -25,7 +26,7 @@ class Pace:
     delivery is ``patience`` old. ``confirm`` is the pause before a refusal for good is asked again on a second
     association, ``full`` the one before a full disk is tried again. After ``open_after`` connections in a row that
     nobody answered the destination is only asked whether it is there: after ``probe``, doubling up to
-    ``longest_probe``.
+    ``longest_probe``. ``questions`` is how often in vain it is asked to verify what was sent.
     """
 
     short: tuple[float, ...] = (5.0, 15.0)
@@ -38,6 +39,7 @@ class Pace:
     open_after: int = 3
     probe: float = 10.0
     longest_probe: float = 2 * MINUTE
+    questions: int = 3
 
     def scaled(self, factor: float) -> "Pace":
         """The same pace with every time multiplied, so that a test need not wait."""
@@ -122,6 +124,45 @@ def judge_attempt(
     pause = min(pause, pace.confirm) if outcome.refused else pause
     wish = 0.0 if has_fallback else min(outcome.after, pace.longest)
     return Again(max(pause, wish), tries, reason)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How far the verification of a delivery is, all its instances sent: where the last question stands, and why.
+
+    ``left`` are the seconds in which its answer may come; ``vain`` counts those questions of the present budget that
+    were refused, not answered in time, or answered with instances missing.
+    """
+
+    state: ProofState | None
+    left: float = 0.0
+    vain: int = 0
+    reason: str = ""
+
+
+def judge_proof(
+    asked: Asked, outcome: Outcome, tries: int, age: float, has_fallback: bool, pace: Pace, rng: random.Random
+) -> Verdict:
+    """What becomes of a delivery that has to be verified; the arguments are those of ``judge_attempt``.
+
+    An answer is awaited however short the budget is: what takes over would bring everything a second time. What is
+    asked in vain ``pace.questions`` times ends the delivery; trouble on the way to the destination uses its budget.
+    """
+    if asked.state is ProofState.COMMITTED:
+        return Arrived()
+    if asked.state is ProofState.ASKED and asked.left > 0:
+        return Again(asked.left, tries, asked.reason)
+    if asked.state in (ProofState.FAILED, ProofState.UNANSWERED):
+        pause = pace.next_pause(asked.vain, 0.0, has_fallback, rng)
+        if asked.vain >= pace.questions or pause is None:
+            return Failed(f"sent, but not verified: {asked.reason}")
+        return Again(pause, tries, asked.reason)
+    reason = outcome.trouble or asked.reason or "all sent, not yet verified"
+    pause = pace.next_pause(tries, age, has_fallback, rng)
+    if pause is None:
+        spent = _tries(tries) if has_fallback else _days(age)
+        return Failed(f"sent, but not verified: given up after {spent}: {reason}")
+    return Again(pause, tries, reason)
 
 
 def _reason(left: Progress, outcome: Outcome) -> str:

@@ -28,6 +28,7 @@ from magickbox.ledger.jobs import Share
 from magickbox.logs import Note, Seldom
 from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
+from magickbox.proof import INVALID_ARGUMENT, Report
 from magickbox.traffic import Traffic
 
 RETRY = 2.0
@@ -61,12 +62,13 @@ class Receive:
         own_calls: OwnCalls,
         on_born: Callable[[Job], None],
         note: Note,
+        reported: Callable[[Association, Report], int] = lambda _from, _report: INVALID_ARGUMENT,
     ) -> None:
         self._data, self._ledger, self._birth = data, ledger, birth
         self._policy, self._access, self._own_calls = policy, access, own_calls
         self._capacity = capacity
         self.has_room, self.pause = capacity.has_room, capacity.pause
-        self._on_born, self._note = on_born, note
+        self._on_born, self._note, self.reported = on_born, note, reported
         self._events: queue.SimpleQueue[_Stored | _Ended | None] = queue.SimpleQueue()
         self._gathering = Gathering()
         self._lock = threading.Lock()

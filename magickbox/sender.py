@@ -90,17 +90,17 @@ class ByKind:
 
     def split(self, destination: Destination, items: Sequence[Item]) -> list[list[Item]]:
         """As the sender of that kind does."""
-        now = self._now(destination)
+        now = self.now(destination)
         return self._senders[type(now)].split(now, items)
 
     def connect(self, destination: Destination, items: Sequence[Item], job: str) -> Session | Retry:
         """As the sender of that kind does."""
-        now = self._now(destination)
+        now = self.now(destination)
         return self._senders[type(now)].connect(now, items, job)
 
     def probe(self, destination: Destination) -> Retry | None:
         """As the sender of that kind does."""
-        now = self._now(destination)
+        now = self.now(destination)
         return self._senders[type(now)].probe(now)
 
     def problems(self, destination: Destination) -> list[str]:
@@ -112,7 +112,8 @@ class ByKind:
         for sender in self._senders.values():
             sender.close()
 
-    def _now(self, destination: Destination) -> Destination:
+    def now(self, destination: Destination) -> Destination:
+        """What a destination is at present, if it has a name."""
         now = self._named().get(destination.name)
         return destination if now is None else destination.as_now(now)
 

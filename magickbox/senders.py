@@ -1,12 +1,15 @@
 """A sender for each kind of destination, and what can be asked of them without a box."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry, StowDestination
 from magickbox.dicomweb.store import StowSender
 from magickbox.folders.store import FolderSender
 from magickbox.owncalls import OwnCalls
+from magickbox.proof import How
+from magickbox.prover import Provers
 from magickbox.routing import Rules
+from magickbox.scu.commitment import CommitmentProver
 from magickbox.scu.pool import PoolingSender
 from magickbox.scu.store import StoreSender
 from magickbox.sender import ByKind, Sender
@@ -20,6 +23,11 @@ def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mappin
         StowDestination: StowSender(),
         FolderDestination: FolderSender(),
     }
+
+
+def provers(own_calls: OwnCalls, now: Callable[[Destination], Destination]) -> Provers:
+    """A prover for each way of asking whether a destination has what was sent; ``now`` says what it is at present."""
+    return Provers({How.COMMITMENT: CommitmentProver(own_calls)}, now)
 
 
 def probe(destination: Destination) -> Retry | None:

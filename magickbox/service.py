@@ -31,7 +31,7 @@ from magickbox.hooks.configured import hooks_of
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.job import JobState
-from magickbox.ledger import Ledger, jobs
+from magickbox.ledger import Ledger, jobs, proofs
 from magickbox.logs import LogFile
 from magickbox.mending.recovery import Recovery
 from magickbox.operations import Operations
@@ -48,7 +48,7 @@ from magickbox.runs.runner import Limits, Runner
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.sender import ByKind
-from magickbox.senders import senders
+from magickbox.senders import provers, senders
 from magickbox.steps import Reached, unwatched
 from magickbox.tls import ServerTls
 from magickbox.tlsfiles import tls_files
@@ -108,7 +108,7 @@ class Box:
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
             self.ledger, sender, self.folder_of, policy_of=lambda lane: self.rules.current().policy_of(lane),
-            pace=tuning.pace, note=routing_note, reached=reached,
+            provers=provers(own_calls, sender.now), pace=tuning.pace, note=routing_note, reached=reached,
         )  # fmt: skip
         self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
         runner = Runner(
@@ -121,7 +121,7 @@ class Box:
         )  # fmt: skip
         self.receive = Receive(
             data, self.ledger, self._birth, self.policy, self._access(), self.capacity, own_calls,
-            lambda _job: self._changed(), receive_note,
+            lambda _job: self._changed(), receive_note, self.deliver.reported,
         )  # fmt: skip
         self.receiver = Receiver(
             self._port(tuning), self.receive, lambda why: receive_note("warning", "trouble", {"reason": why})
@@ -173,7 +173,11 @@ class Box:
         return Access(s.max_associations, s.calling_ae_allowed, knows, s.max_per_caller)
 
     def _knows(self, called_ae: str) -> bool:
-        return choose(self.current_dropins().good, called_ae) is not None
+        """True if a processor serves the title, or a destination was asked under it and may answer."""
+        if choose(self.current_dropins().good, called_ae) is not None:
+            return True
+        with self.ledger.reading() as tx:
+            return proofs.awaited_by(tx, called_ae)
 
     def current_dropins(self) -> Dropins:
         """The drop-ins as they are now, with what their images say of themselves."""

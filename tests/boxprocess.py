@@ -32,6 +32,7 @@ from magickbox.job import OPEN, Job
 from magickbox.ledger import Ledger, jobs
 from magickbox.owncalls import OwnCalls
 from magickbox.pace import Pace
+from magickbox.proof import INVALID_ARGUMENT, Report
 from magickbox.scp.server import Port, Receiver
 from magickbox.scu.store import StoreSender
 from magickbox.scu.upperlayer import Timeouts
@@ -170,6 +171,10 @@ class Recorder:
 
     def ended(self, association: Association, how: End) -> None:
         """Nothing to do."""
+
+    def reported(self, association: Association, report: Report) -> int:
+        """Nobody was asked."""
+        return INVALID_ARGUMENT
 
     def has_room(self) -> bool:
         """Always."""

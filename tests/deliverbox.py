@@ -15,6 +15,7 @@ from magickbox.destination import Delivered, DicomDestination, Rejected, Result,
 from magickbox.job import JobState, Move
 from magickbox.ledger import Ledger, deliveries, jobs
 from magickbox.pace import Pace
+from magickbox.prover import Provers
 from magickbox.queueing import DestinationPolicy, Lane
 from magickbox.sender import Answer, FakeSender, Item, Sender
 from magickbox.steps import Reached, unwatched
@@ -32,6 +33,7 @@ class Box:
     pace: Pace = QUICK
     reached: Reached = unwatched
     policy_of: Callable[[Lane], DestinationPolicy] = lambda _lane: DestinationPolicy()
+    provers: Provers | None = None
     notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
 
     def stage(self) -> Deliver:
@@ -41,6 +43,7 @@ class Box:
             self.sender,
             lambda job: self.folder / job,
             policy_of=self.policy_of,
+            provers=self.provers,
             pace=self.pace,
             note=lambda level, event, facts: self.notes.append((level, event, dict(facts))),
             reached=self.reached,

@@ -20,6 +20,8 @@ from magickbox.job import JobState, Move
 from magickbox.ledger import Ledger, deliveries
 from magickbox.logs import silent
 from magickbox.pace import Pace
+from magickbox.prover import no_provers
+from magickbox.proving import Proving
 from magickbox.sender import FakeSender, Item
 from magickbox.steps import Step, unwatched
 
@@ -89,10 +91,11 @@ def test_a_job_that_is_held_between_being_due_and_being_begun_is_not_begun(box: 
     with box.ledger.reading() as tx:
         due = deliveries.get(tx, number)
     box.move(Move.HOLD)
+    rng, stopping = random.Random(1), threading.Event()
+    proving = Proving(box.ledger, no_provers(), QUICK, silent, now, rng, stopping, lambda: None)
     courier = Courier(
-        box.ledger, box.sender, lambda job: box.folder / job, QUICK, silent, unwatched, now, random.Random(1),
-        threading.Event(),
-    )  # fmt: skip
+        box.ledger, box.sender, lambda job: box.folder / job, QUICK, proving, silent, unwatched, now, rng, stopping
+    )
     courier.attempt(due, lambda _session: None)
     assert fake(box).calls == []
     with box.ledger.reading() as tx:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from magickbox.destination import Delivered
 from magickbox.job import JobState
 from magickbox.ledger import Ledger, deliveries, endings, receipts
 from magickbox.pace import Pace
+from magickbox.proof import How, Report, Verify
+from magickbox.prover import Answer, Ear, FakeProver, Provers, Question
 from magickbox.sender import FakeSender
 
 CONTRACTS = Path(__file__).parent.parent / "docs" / "contracts.md"
@@ -39,6 +42,12 @@ def receipt(box: Box, name: str = "job") -> dict[str, Any]:
     return told
 
 
+def commits(question: Question, ear: Ear) -> Answer:
+    """The destination has everything."""
+    ear.report(Report(question.uid, tuple(each.sop_instance for each in question.instances)))
+    return None
+
+
 def shape(value: Any) -> Any:
     """The keys of a JSON value, without what is in them."""
     if isinstance(value, dict):
@@ -48,10 +57,14 @@ def shape(value: Any) -> Any:
 
 def test_what_went_where_and_what_was_answered(box: Box) -> None:
     fake(box).answer = answers({"1.2.3.2": [Delivered(0xB000, "0xB000 Doe^Jane was renamed")]})
-    box.routed(entry(PACS, new_items(2)), entry(QC, new_items(1)))
+    box.provers = Provers({How.COMMITMENT: FakeProver(commits)}, lambda destination: destination)
+    box.routed(entry(replace(PACS, verify=Verify(How.COMMITMENT)), new_items(2)), entry(QC, new_items(1)))
     with box.running():
         box.ends()
         told = receipt(box)
+    assert [(proof["state"], proof["reason"]) for proof in told["deliveries"][0]["proofs"]] == [
+        ("COMMITTED", "committed by storage commitment")
+    ]
     assert (told["job"], told["state"]) == ("job", "DONE")
     first, second = told["deliveries"]
     assert (first["destination"], first["state"], first["entry"]) == ("PACS@127.0.0.1:104", "DELIVERED", 1)

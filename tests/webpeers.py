@@ -113,6 +113,7 @@ class Orthanc:
     user: str
     password: str
     ask: Callable[[str], Any]
+    dicom_port: int = 0
 
     def stored(self) -> set[str]:
         """The SOP Instance UIDs that it has."""
@@ -120,8 +121,11 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """An Orthanc that wants a user and password; ended by its own id."""
+def orthanc(folder: Path, reports_to: Mapping[str, int] | None = None) -> Iterator[Orthanc]:
+    """An Orthanc that wants a user and password; ended by its own id.
+
+    With ``reports_to`` it has a DICOM port, and knows peers by their AE titles and ports, to which it may report.
+    """
     program = _program("Orthanc")
     if not PLUGIN.exists():
         _absent("orthanc-dicomweb")
@@ -133,6 +137,11 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
         "AuthenticationEnabled": True, "RegisteredUsers": {"box": "s3cret"}, "DicomWeb": {"Enable": True},
         "HttpVerbose": False,
     }  # fmt: skip
+    dicom_port = peers.free_port() if reports_to else 0
+    if reports_to:
+        known = {title.lower(): [title, "127.0.0.1", number] for title, number in reports_to.items()}
+        settings |= {"DicomServerEnabled": True, "DicomPort": dicom_port, "DicomAet": "ORTHANC",
+                     "DicomModalities": known}  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log, cwd=folder)
@@ -145,7 +154,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
     try:
         peers.wait_for(lambda: process.poll() is not None or peers.is_listening(port), "Orthanc to listen", 30)
         assert process.poll() is None, (folder / "log").read_text()
-        yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", "box", "s3cret", ask)
+        yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", "box", "s3cret", ask, dicom_port)
     finally:
         process.kill()  # asked to end it takes 2.5 s, and what it has stored goes with the test
         process.wait()

@@ -7,7 +7,8 @@ from magickbox.cli.deliveries import as_told
 from magickbox.cli.doing import do
 from magickbox.cli.output import moment, print_json, print_table, shown, size
 from magickbox.job import HAS_FOLDER, Job, JobState
-from magickbox.ledger import Transaction, deliveries, jobs
+from magickbox.ledger import Transaction, deliveries, jobs, proofs
+from magickbox.proof import WORDS
 
 VERBS = {
     "rerun": "make a new job from the same instances",
@@ -85,7 +86,12 @@ def _everything(tx: Transaction, job: Job) -> dict[str, object]:
         "history": jobs.history(tx, job.id),
         "attempts": jobs.attempts(tx, job.id),
         "deliveries": [
-            {"delivery": d, "attempts": deliveries.attempts(tx, d.id), "instances": deliveries.instances_of(tx, d.id)}
+            {
+                "delivery": d,
+                "attempts": deliveries.attempts(tx, d.id),
+                "proofs": proofs.of_delivery(tx, d.id),
+                "instances": deliveries.instances_of(tx, d.id),
+            }
             for d in sent
         ],
         "instances": jobs.held_by(tx, job.id),
@@ -128,6 +134,8 @@ def _print_parts(tx: Transaction, job: Job) -> None:
     rows2 = [(d.id, d.state, d.rule, str(d.destination), d.instances, d.tries, d.reason) for d in sent]
     print_table(("ID", "STATE", "RULE", "TO", "INSTANCES", "TRIES", "REASON"), rows2, "none")
     for delivery in sent:
+        for proof in proofs.of_delivery(tx, delivery.id):
+            print(f"  {delivery.id}: {WORDS[proof.how]} {proof.state} {moment(proof.asked)}: {shown(proof.reason)}")
         for item in deliveries.instances_of(tx, delivery.id):
             if item.reason:
                 print(f"  {delivery.id}: {item.state} {item.sop_instance}: {shown(item.reason)}")

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Line, Secret, StowDestination, Tls
+from magickbox.proof import How, Verify
 from magickbox.transfersyntax import TransferSyntaxes
 
 _KINDS: dict[str, type[Destination]] = {"dicom": DicomDestination, "stow": StowDestination, "folder": FolderDestination}
@@ -36,6 +37,8 @@ def from_row(text: str, host: str, port: int, calling_ae: str, called_ae: str) -
         )
     if "line" in told:
         told["line"] = Line(**told["line"])
+    if "verify" in told:
+        told["verify"] = Verify(**{**told["verify"], "how": How(told["verify"]["how"])})
     return kind(**told)
 
 

@@ -7,7 +7,7 @@ from magickbox.clock import now, to_text
 from magickbox.delivery import UNDECIDED, Delivery, DeliveryState, ItemState
 from magickbox.errors import ForbiddenMove
 from magickbox.job import JobState, Move
-from magickbox.ledger import deliveries, jobs, queues, receipts
+from magickbox.ledger import deliveries, jobs, proofs, queues, receipts
 from magickbox.ledger.store import Transaction
 from magickbox.queueing import lane_of
 
@@ -18,12 +18,14 @@ RETRYABLE = frozenset({S.DEAD, S.REPLACED, S.CANCELLED})
 _NO_STAND_IN = frozenset({S.CANCELLED, S.SKIPPED})
 
 
-def deliver(tx: Transaction, delivery: int) -> Delivery:
-    """End a delivery as delivered; what waits for its gate is skipped, with all that waits for that in turn.
+def deliver(tx: Transaction, delivery: int, reason: str = "") -> Delivery:
+    """End a delivery as delivered, ``reason`` says how that is known, if not by the answers to its instances.
+
+    What waits for its gate is skipped, with all that waits for that in turn.
 
     An entry that had already died in its place (it was tried again by a person) is skipped too: its alarm is moot.
     """
-    ended = _end(tx, delivery, S.DELIVERED, "")
+    ended = _end(tx, delivery, S.DELIVERED, reason)
     if ended.gate:
         _skip_behind(tx, ended)
     settle(tx, ended.job)
@@ -128,6 +130,7 @@ def retry(tx: Transaction, delivery: int, who: str) -> Delivery:
     queues.ask_soon(tx, lane_of(was.destination))
     if was.state is S.OPEN:
         tx.execute("UPDATE deliveries SET next_try = ? WHERE id = ?", (to_text(now()), delivery))
+        proofs.ask_anew(tx, delivery, f"asked anew by {who}")
         return deliveries.get(tx, delivery)
     if was.state not in RETRYABLE:
         able = _words(RETRYABLE | {S.OPEN})

@@ -16,6 +16,7 @@ from magickbox.queueing import Lane, Mode, QueueState, turn_of
 
 _STATE = "mode, since, who, failures, open_since, probes, next_probe, reason, troubled, trouble"
 _OF_LANE = "AND lane = ?"
+_NOT_ASKED = "AND NOT EXISTS (SELECT 1 FROM proofs WHERE delivery = deliveries.id AND state = 'ASKED')"
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,12 @@ def next_due(tx: Transaction, lane: Lane, opened_until: datetime | None, after: 
 
 
 def oldest(tx: Transaction, lane: Lane, *, with_fallback: bool | None = None) -> Delivery | None:
-    """The delivery that has been open longest, of those with a fallback, without one, or of all; None if none is."""
-    fallback, values = ("", ()) if with_fallback is None else ("AND fallback = ?", (int(with_fallback),))
+    """The delivery that has been open longest of all; None if none is.
+
+    Of those with a fallback, or without one, only those that do not wait for a destination to verify what it has.
+    """
+    some = f"AND fallback = ? {_NOT_ASKED}"
+    fallback, values = ("", ()) if with_fallback is None else (some, (int(with_fallback),))
     found = deliveries.select(tx, f"{RUNNABLE} {_OF_LANE} {fallback} ORDER BY opened, id LIMIT 1", (lane, *values))
     return found[0] if found else None
 

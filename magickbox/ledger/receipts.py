@@ -5,8 +5,9 @@ from typing import Any
 from magickbox.clock import now, to_text
 from magickbox.delivery import Delivery, DeliveryItem
 from magickbox.job import JobState
-from magickbox.ledger import deliveries, jobs
+from magickbox.ledger import deliveries, jobs, proofs
 from magickbox.ledger.store import Transaction
+from magickbox.proof import Proof
 
 _OVER = (JobState.DONE, JobState.ATTENTION)
 
@@ -63,7 +64,20 @@ def _delivery(tx: Transaction, delivery: Delivery) -> dict[str, Any]:
             }
             for each in deliveries.attempts(tx, delivery.id)
         ],
+        "proofs": [_proof(each) for each in proofs.of_delivery(tx, delivery.id)],
         "instances": [_instance(each) for each in deliveries.instances_of(tx, delivery.id)],
+    }
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    """How the destination was asked whether it has everything, and what came of it."""
+    return {
+        "how": proof.how,
+        "transaction": proof.uid,
+        "asked": to_text(proof.asked),
+        "answered": to_text(proof.answered) if proof.answered else None,
+        "state": proof.state,
+        "reason": proof.reason,
     }
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from magickbox.clock import seconds
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Line, Secret, StowDestination, Tls
 from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
 from magickbox.positionedjson import Path
+from magickbox.proof import How, Verify
 from magickbox.queueing import DestinationPolicy
 from magickbox.schedule import Rate, read_hours
 from magickbox.secret import source_problem
@@ -42,8 +44,14 @@ class Translator:
         tls = _tls(value["tls"]) if "tls" in value else None
         syntaxes = _transfer_syntaxes(value.get("transfer_syntaxes", {}))
         return DicomDestination(
-            str(host), int(port or 0), calling_ae, called_ae, name, tls, transfer_syntaxes=syntaxes, line=_line(value)
-        )
+            str(host), int(port or 0), calling_ae, called_ae, name, tls,
+            transfer_syntaxes=syntaxes, line=_line(value), verify=_verify(value),
+        )  # fmt: skip
+
+
+def _verify(value: Mapping[str, Any]) -> Verify:
+    times = {key: seconds(str(value[f"verify_{key}"])) for key in ("wait", "within") if f"verify_{key}" in value}
+    return Verify(How(value.get("verify", How.NONE)), **times, reports_from=value.get("verify_from", "").strip())
 
 
 def _transfer_syntaxes(value: Mapping[str, Any]) -> TransferSyntaxes:
@@ -171,6 +179,12 @@ def _service_url(value: object) -> bool:
     return True
 
 
+def _duration(value: object) -> bool:
+    if isinstance(value, str):
+        seconds(value)
+    return True
+
+
 def _hours(value: object) -> bool:
     if isinstance(value, str):
         read_hours(value)
@@ -179,6 +193,7 @@ def _hours(value: object) -> bool:
 
 FORMATS: Mapping[str, Callable[[object], bool]] = {
     "absolute-path": _absolute_path,
+    "duration": _duration,
     "folder-pattern": _folder_pattern,
     "hours": _hours,
     "secret": _secret,

@@ -65,7 +65,7 @@ class Admission(ACSE):
         if isinstance(admitted, Refusal):
             self.send_reject(admitted.result, admitted.source, admitted.reason)
             return
-        contexts = answer(asked.presentation_context_definition_list)
+        contexts = answer(asked.presentation_context_definition_list, self.requestor.role_selection)
         connection._accepted_cx = {cast(int, c.context_id): c for c in contexts if c.result == ACCEPTED}
         connection._rejected_cx = [c for c in contexts if c.result != ACCEPTED]
         syntaxes = {number: str(c.transfer_syntax[0]) for number, c in connection._accepted_cx.items()}

@@ -155,8 +155,7 @@ class _Member:
         if not self._is_ready:
             return False
         self._on_the_way[id(caller)] = caller
-        order = messages.pack("take", id(caller), *caller.address, caller.secure)
-        if not self._order(order, caller.raw.fileno()):
+        if not self._order(messages.pack("take", id(caller), *caller.address, caller.secure), caller.raw.fileno()):
             return self._on_the_way.pop(id(caller), None) is None  # not there: its burial has stranded it already
         self.connections += 1
         return True
@@ -240,9 +239,8 @@ class _Member:
         while self._on_the_way:
             self._strand(self._on_the_way.popitem()[1])
         for association in list(self._open.values()):
-            folder = self._port.incoming / association.id
             with suppress(OSError):
-                settle_parts(folder)
+                settle_parts(self._port.incoming / association.id)
             self._end(association.id, End.STOPPED if self._stopping.is_set() else End.ABORTED)
 
     def _end(self, number: str, how: End) -> None:
@@ -250,11 +248,10 @@ class _Member:
         self._intake.ended(replace(association, how=how, ended=now()), how)
 
     def _take_report(self, line: bytes) -> None:
-        if not line.endswith(b"\n"):
-            return  # cut off by its death
-        kind, values = messages.unpack(line)
-        take: Callable[..., None] = getattr(self, f"_hear_{kind}")
-        take(*values)
+        if line.endswith(b"\n"):  # else it is cut off by its death
+            kind, values = messages.unpack(line)
+            take: Callable[..., None] = getattr(self, f"_hear_{kind}")
+            take(*values)
 
     def _hear_ready(self) -> None:
         self._is_ready = True
@@ -279,6 +276,10 @@ class _Member:
     def _hear_refused(self, association: str, sop_instance: str, status: int, why: str) -> None:
         self._intake.refused(self._open[association], sop_instance, status, why)
 
+    def _hear_reported(self, number: int, association: str, *values: Any) -> None:
+        report = messages.to_report(list(values))
+        self._order(messages.pack("answer", number, self._intake.reported(self._open[association], report)))
+
     def _hear_ended(self, association: str, how: str) -> None:
         self._end(association, End(how))
 
@@ -295,6 +296,5 @@ class _Member:
 
 def _environment() -> dict[str, str]:
     """This process's own, and this very package to be found first."""
-    home = str(Path(magickbox.__file__).parent.parent)
-    path = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(Path(magickbox.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

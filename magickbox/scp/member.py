@@ -18,6 +18,7 @@ from magickbox.association import Association, End
 from magickbox.errors import ConfigError
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
+from magickbox.proof import Report
 from magickbox.scp import messages
 from magickbox.scp.connections import Connections
 from magickbox.steps import Step
@@ -66,6 +67,11 @@ class Reporter:
     def ended(self, association: Association, how: End) -> None:
         """Report it."""
         self.say("ended", association.id, how)
+
+    def reported(self, association: Association, report: Report) -> int:
+        """Ask the coordinator, and wait until it is durable."""
+        (status,) = self._ask("reported", association.id, *messages.from_report(report))
+        return int(str(status))
 
     def has_room(self) -> bool:
         """What the coordinator said last."""

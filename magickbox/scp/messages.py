@@ -15,6 +15,7 @@ from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import association_from_json, association_to_json
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
+from magickbox.proof import Report
 from magickbox.scp.connection import Port
 from magickbox.scp.upper import Timeouts
 from magickbox.steps import unwatched
@@ -72,6 +73,17 @@ def from_instance(i: Instance) -> list[object]:
         i.sop_class, i.sop_instance, i.study, i.series, i.modality, i.transfer_syntax, i.size, i.checksum, i.file,
         i.arrived,
     ]  # fmt: skip
+
+
+def from_report(report: Report) -> list[object]:
+    """A report of storage commitment as values; the inverse of ``to_report``."""
+    return [report.transaction, list(report.committed), [list(each) for each in report.failed]]
+
+
+def to_report(values: list[Any]) -> Report:
+    """A report from its values."""
+    transaction, committed, failed = values
+    return Report(transaction, tuple(committed), tuple((uid, reason) for uid, reason in failed))
 
 
 def from_port(port: Port) -> dict[str, object]:

@@ -1,12 +1,12 @@
 """C-STORE and C-ECHO as SCP: fragments go to disk as they come, and an answer leaves only when it is true.
 
 It runs in the association's one thread, so that while an instance is written and fsynced nothing more is read: memory
-does not grow, neither with the object nor with a peer that does not wait for answers. Other services are refused; one
-to come has its branch in ``_begin``.
+does not grow, neither with the object nor with a peer that does not wait for answers. Messages for other services are
+handed over whole, as long as each of them allows (``services``).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from magickbox.dicom.commandset import (
@@ -25,6 +25,8 @@ from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, OUT_OF_RESOU
 from magickbox.incoming.dataset import IncomingInstance
 from magickbox.incoming.folder import AssociationFolder
 from magickbox.scp.command import as_pdus, response
+from magickbox.scp.service import Message, Service
+from magickbox.scp.services import SERVICES
 from magickbox.scp.wire import Wire
 from magickbox.steps import Reached, Step
 
@@ -53,6 +55,7 @@ class StoreProvider:
         self._command_context = 0  # 0: no command has begun; no context has this id
         self._request: tuple[int, Command] | None = None
         self._incoming: IncomingInstance | None = None
+        self._dataset = bytearray()
         self._over = False
         self._syntaxes: dict[int, str] = {}
         self._max_pdu = 0
@@ -116,14 +119,14 @@ class StoreProvider:
                 self._abort(str(exc))
 
     def _begin(self, context_id: int, command: Command) -> None:
-        if command.field == C_STORE_RQ:
+        if command.field == C_STORE_RQ and self._service(context_id) is None:
             self._begin_store(context_id, command)
         elif command.field & RESPONSE:
             self._abort(f"a response (0x{command.field:04X}) to what was never asked")
         elif command.has_dataset:
             self._request = (context_id, command)
         else:
-            self._answer_other(context_id, command)
+            self._serve_other(context_id, command)
 
     def _answer_other(self, context_id: int, command: Command) -> None:
         """C-ECHO; a C-CANCEL comes too late and has no answer (PS3.7 9.3.2.3); other services are not here."""
@@ -131,6 +134,32 @@ class StoreProvider:
             self._answer(context_id, command, C_ECHO_RSP, SUCCESS)
         elif command.field != C_CANCEL_RQ:
             self._answer(context_id, command, command.field | RESPONSE, _UNRECOGNIZED, "not a service of this box")
+
+    def _service(self, context_id: int) -> Service | None:
+        return SERVICES.get(self._sop_classes.get(context_id, ""))
+
+    def _serve_other(self, context_id: int, command: Command) -> None:
+        """Let the service of the presentation context answer; what it does not answer is refused."""
+        service, dataset, self._dataset = self._service(context_id), bytes(self._dataset), bytearray()
+        if service is None or command.field not in service.fields:
+            self._answer_other(context_id, command)
+            return
+        assert self._folder is not None
+        assert self._intake is not None
+        message = Message(command, dataset, self._syntaxes[context_id])
+        for said in service.answer(message, self._folder.association, self._intake):
+            answer = response(command, command.field | RESPONSE, said.status, said.comment, dataset=bool(said.dataset))
+            self._say(as_pdus(answer, context_id, self._max_pdu))
+            self._say(as_pdus(said.dataset, context_id, self._max_pdu, command=False))
+
+    def _keep(self, context_id: int, command: Command, piece: memoryview) -> None:
+        """Keep a piece of the dataset that a service is to have; of what nobody wants nothing is kept."""
+        service = self._service(context_id)
+        if service is None or command.field not in service.fields:
+            return
+        self._dataset += piece
+        if len(self._dataset) > service.longest:
+            self._abort(f"a dataset of more than {service.longest} bytes for a service")
 
     def _begin_store(self, context_id: int, command: Command) -> None:
         assert self._folder is not None
@@ -155,13 +184,15 @@ class StoreProvider:
         if self._incoming is not None:
             self._incoming.write(piece)
             self._wire.lent = True
+        else:
+            self._keep(context_id, self._request[1], piece)
         if control & LAST:
             self._take_end(context_id, self._request[1])
 
     def _take_end(self, context_id: int, command: Command) -> None:
         if self._incoming is None:
+            self._serve_other(context_id, command)
             self._request = None
-            self._answer_other(context_id, command)
         else:
             incoming, self._incoming = self._incoming, None
             stored = incoming.commit()
@@ -186,7 +217,10 @@ class StoreProvider:
 
     def _answer(self, context_id: int, command: Command, field: int, status: int, comment: str = "") -> None:
         """Send a response at once, from this thread; a socket that fails ends the association by itself."""
-        for pdu in as_pdus(response(command, field, status, comment), context_id, self._max_pdu):
+        self._say(as_pdus(response(command, field, status, comment), context_id, self._max_pdu))
+
+    def _say(self, pdus: Iterator[bytes]) -> None:
+        for pdu in pdus:
             self._send(pdu)
 
     def _abort(self, why: str) -> None:

@@ -48,10 +48,42 @@ def c_echo_request(message_id: int, sop_class: str) -> bytes:
     )
 
 
+def n_action_request(message_id: int, sop_class: str, sop_instance: str, action_type: int) -> bytes:
+    """An N-ACTION-RQ command set, whose dataset follows (PS3.7 Table 10.3-7)."""
+    return c.whole(
+        c.uid(c.REQUESTED_CLASS, sop_class)
+        + c.number(c.COMMAND, c.N_ACTION_RQ)
+        + c.number(c.MESSAGE_ID, message_id)
+        + c.number(c.DATASET_TYPE, c.DATASET)
+        + c.uid(c.REQUESTED_INSTANCE, sop_instance)
+        + c.number(c.ACTION_TYPE, action_type)
+    )
+
+
+def n_event_report_response(request: c.Command, status: int) -> bytes:
+    """The N-EVENT-REPORT-RSP to a request, without a dataset (PS3.7 Table 10.3-2)."""
+    return c.whole(
+        c.element(c.SOP_CLASS, request.values.get(c.SOP_CLASS, b""))
+        + c.number(c.COMMAND, c.N_EVENT_REPORT_RSP)
+        + c.element(c.ANSWERS, request.values.get(c.MESSAGE_ID, b"\0\0"))
+        + c.number(c.DATASET_TYPE, c.NO_DATASET)
+        + c.number(c.STATUS, status)
+        + c.element(c.SOP_INSTANCE, request.values.get(c.SOP_INSTANCE, b""))
+        + c.element(c.EVENT_TYPE, request.values.get(c.EVENT_TYPE, b""))
+    )
+
+
 def read_response(data: bytes) -> Response:
     """Read a response's command set; raises MalformedPdu if what makes it a response is missing."""
     try:
-        found = c.read_command(data)
+        return response_of(c.read_command(data))
+    except c.BadCommand as exc:
+        raise MalformedPdu(f"its response cannot be read: {exc}") from None
+
+
+def response_of(found: c.Command) -> Response:
+    """A command set as a response; raises MalformedPdu if what makes it one is missing."""
+    try:
         return Response(
             found.field,
             found.number(c.ANSWERS),

@@ -47,12 +47,12 @@ class Way:
     context: int
     room: int
 
-    def framed(self, command: bytes) -> bytes:
-        """A command set in PDUs."""
-        pieces = [command[at : at + self.room] for at in range(0, len(command), self.room)]
+    def framed(self, data: bytes, *, command: bool = True) -> bytes:
+        """A command set, or a dataset, in PDUs."""
+        pieces = [data[at : at + self.room] for at in range(0, len(data), self.room)]
         last = len(pieces) - 1
         return b"".join(
-            pdu.data_header(self.context, len(piece), command=True, last=at == last) + piece
+            pdu.data_header(self.context, len(piece), command=command, last=at == last) + piece
             for at, piece in enumerate(pieces)
         )
 

@@ -11,22 +11,22 @@ import ssl
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 from magickbox.destination import DicomDestination, Line
 from magickbox.errors import PeerError
 from magickbox.owncalls import Address
 from magickbox.scu import pdu
-from magickbox.scu.command import Response, read_response
+from magickbox.scu.command import Response, response_of
+from magickbox.scu.incoming import IncomingMessage
 from magickbox.scu.outgoing import Outgoing, ReadTrouble, Way
 from magickbox.scu.wire import Dripping, Wire
 from magickbox.tlsclient import words_of_tls
 
 MAX_PDU = 1024 * 1024
-MAX_COMMAND = 64 * 1024
 FAREWELL = 5.0
 _PDU = struct.Struct(">BxI")  # type and length (PS3.8 9.3.1)
 
@@ -76,6 +76,7 @@ class Association:
         self._aborted = False
         self.is_open = True
         self.answered = False
+        self._fragments: deque[pdu.Fragment] = deque()
         self.room = pdu.MAX_FRAGMENT
         self.accepted: dict[pdu.Context, int] = {}
         self.refused: dict[pdu.Context, str] = {}
@@ -107,9 +108,10 @@ class Association:
             else:
                 self.refused[context] = pdu.context_words(result)
 
-    def command(self, context: int, command: bytes) -> None:
-        """Send a message without a dataset."""
-        self._write([self.way(context).framed(command)])
+    def command(self, context: int, command: bytes, dataset: bytes = b"") -> None:
+        """Send a message without a dataset, or with a small one."""
+        way = self.way(context)
+        self._write([way.framed(command), way.framed(dataset, command=False)])
 
     def send(self, message: Outgoing) -> None:
         """Send an instance; raises ReadTrouble, after an abort, when its file cannot be read to its end."""
@@ -120,35 +122,33 @@ class Association:
             raise
 
     def response(self, field: int, message_id: int) -> Response:
-        """Wait for the response to that message."""
-        deadline = time.monotonic() + self._timeouts.response
+        """Wait for the response to that message; a dataset that comes with it is passed over."""
+        message = self.receive(time.monotonic() + self._timeouts.response)
         try:
-            response = self._message(deadline)
+            response = response_of(message.command)
         except pdu.MalformedPdu as exc:
             raise self._broken(str(exc), say=True) from exc
         if (response.field, response.answers) != (field, message_id):
             raise self._broken("the peer answered something that was not asked", say=True)
         return response
 
-    def _message(self, deadline: float) -> Response:
-        """The command set of the next message; a dataset after it is passed over."""
-        command = BytesIO()
-        response: Response | None = None
-        while True:
-            kind, body = self._read_pdu(self._timeouts.response, deadline)
-            if kind != pdu.DATA:
-                raise self._broken(self._words(kind, body), say=kind not in (pdu.ABORT, pdu.RELEASE_RQ))
-            for fragment in pdu.read_data(body):
-                if fragment.is_command and response is None:
-                    command.write(fragment.data)
-                    if command.tell() > MAX_COMMAND:
-                        raise pdu.MalformedPdu(f"the command set of its response is longer than {MAX_COMMAND} bytes")
-                    if fragment.is_last:
-                        response = read_response(command.getvalue())
-                        if not response.has_dataset:
-                            return response
-                elif response is not None and fragment.is_last:
-                    return response
+    def receive(self, deadline: float, longest: int = 0) -> IncomingMessage:
+        """Wait for the peer's next message, whatever it is; up to ``longest`` bytes of its dataset are kept."""
+        message = IncomingMessage(longest)
+        try:
+            while not message.is_whole:
+                while not self._fragments:
+                    self._fragments.extend(self._next_fragments(deadline))
+                message.take(self._fragments.popleft())
+        except pdu.MalformedPdu as exc:
+            raise self._broken(str(exc), say=True) from exc
+        return message
+
+    def _next_fragments(self, deadline: float) -> list[pdu.Fragment]:
+        kind, body = self._read_pdu(self._timeouts.response, deadline)
+        if kind != pdu.DATA:
+            raise self._broken(self._words(kind, body), say=kind not in (pdu.ABORT, pdu.RELEASE_RQ))
+        return pdu.read_data(body)
 
     def _words(self, kind: int, body: bytes) -> str:
         if kind == pdu.ABORT:
@@ -162,7 +162,7 @@ class Association:
     @property
     def is_quiet(self) -> bool:
         """True if it is open and the peer has said nothing that was not asked for: no abort, no release, no end."""
-        return self.is_open and self._wire.is_quiet
+        return self.is_open and not self._fragments and self._wire.is_quiet
 
     def release(self) -> None:
         """End the association properly; every response is here, so what goes wrong now is no matter."""

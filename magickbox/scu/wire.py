@@ -102,7 +102,8 @@ class Wire:
     @property
     def is_quiet(self) -> bool:
         """True if the peer has said nothing that was not read, and has not ended it."""
-        return not self._come and not self._coming.poll(0)
+        in_tls = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
+        return not (self._come or in_tls or self._coming.poll(0))
 
     def at_hand(self) -> bytes:
         """What has come and was not read, without waiting; raises OSError."""
