@@ -26,5 +26,12 @@ class Engine(Protocol):
         """End a run that another thread waits for: SIGTERM, ``stop_grace`` later SIGKILL; its ``Ended`` is
         ``interrupted`` with ``reason``. A run that is not there is no error."""
 
+    def rejoin(self, run: Run) -> Ended | None:
+        """Take up a run that a killed box had started, and return how it ended, as ``run`` does.
+
+        Its time limit counts from its start, its log goes on. None if there is nothing to take up: nothing of this
+        engine outlives the box, it is gone, or nobody can tell how it ended.
+        """
+
     def end_leftovers(self, name: str) -> int:
         """End whatever still lives of a run that a killed box had started; return how many processes there were."""

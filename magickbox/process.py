@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from magickbox.association import same_title
@@ -42,11 +43,24 @@ class Process:
         self._not_before: dict[str, float] = {}
         self._once_good: dict[Path, Processor] = {}
         self._seldom = Seldom(note)
+        self._outlived: list[Job] = []
         self._thread = threading.Thread(target=self._dispatch, name="process", daemon=True)
 
     def start(self) -> None:
-        """Start to take READY jobs."""
+        """Take up the runs that have outlived the box, each in a slot, and start to take READY jobs."""
+        for job in self._outlived:
+            self._take_up(job)
         self._thread.start()
+
+    def rejoin(self, job: Job) -> None:
+        """Wait for the run of a RUNNING job in a thread of its own; before ``start`` it is kept until then."""
+        if self._thread.is_alive():
+            self._take_up(job)
+        else:
+            self._outlived.append(job)
+
+    def _take_up(self, job: Job) -> None:
+        self._give(job, partial(self._runner.rejoin, job, self._stopping.is_set))
 
     def wake(self) -> None:
         """Something changed: a job was born or released, a processor appeared, a slot is free."""
@@ -117,11 +131,11 @@ class Process:
         elif not self._has_room():
             self._wait(job, "the disk is below its free-space mark (min_free)")
         elif len(self._running) < self._slots:
-            self._give(job, processor)
+            self._give(job, partial(self._runner.run, job, processor, self._stopping.is_set))
 
-    def _give(self, job: Job, processor: Processor) -> None:
+    def _give(self, job: Job, run: Callable[[], bool]) -> None:
         """Start the thread of one run; raises RuntimeError, after which its slot is free again."""
-        thread = threading.Thread(target=self._work, args=(job, processor), name=f"run {job.id}", daemon=True)
+        thread = threading.Thread(target=self._work, args=(job, run), name=f"run {job.id}", daemon=True)
         self._running[job.id] = thread
         try:
             thread.start()
@@ -150,10 +164,10 @@ class Process:
         self._note("info", "passed", {"job": job.id, "outcome": NO_PROCESSOR, "reason": message})
         self._on_processed()
 
-    def _work(self, job: Job, processor: Processor) -> None:
+    def _work(self, job: Job, run: Callable[[], bool]) -> None:
         """One run, in its own thread. The worker boundary: what it could not write down, a restart finds."""
         try:
-            if not self._runner.run(job, processor, stopping=self._stopping.is_set):
+            if not run():
                 self._not_before[job.id] = time.monotonic() + PAUSE
         except Exception as exc:  # noqa: BLE001  # worker boundary: a run's thread does not die unheard
             self._not_before[job.id] = time.monotonic() + PAUSE

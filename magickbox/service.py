@@ -44,7 +44,7 @@ from magickbox.removal import Removal
 from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
 from magickbox.rules.keeper import RuleKeeper
-from magickbox.runs.runner import Limits, Runner
+from magickbox.runs.runner import Limits, Runner, run_name
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.sender import ByKind
@@ -139,15 +139,15 @@ class Box:
             Chore("ballast", 10.0, self.disk.take_ballast),
             Chore("removals", 60.0, self._removal.carry_on_all),
             Chore("runs", 10.0, lambda: self._recovery.carry_on_runs()),
-            Chore("containers", 600.0, self._engine.sweep),
+            Chore("containers", 600.0, self._sweep),
             Chore("retention", EVERY, self._retention.run_once),
         )
         if self._tls is not None:
             chores += (Chore("tls-files", 2.0, self._tls.context), Chore("tls-expiry", 86400.0, self._tls.tell_expiry))
         self._housekeeping = Housekeeping(chores, process_note)
         self._recovery = Recovery(
-            data, self.ledger, self._birth, self._removal, self._engine, runner, self.receive.recover, receive_note,
-            process_note, self.disk.drop_ballast,
+            data, self.ledger, self._birth, self._removal, self._engine, runner, self.process.rejoin,
+            self.receive.recover, receive_note, self.disk.drop_ballast,
         )  # fmt: skip
 
     def _port(self, tuning: Tuning) -> Port:
@@ -166,6 +166,11 @@ class Box:
     def _count_waiting(self) -> int:
         with self.ledger.reading() as tx:
             return jobs.count_by_state(tx).get(JobState.READY, 0)
+
+    def _sweep(self) -> None:
+        with self.ledger.reading() as tx:
+            spared = {run_name(job.id, job.attempt) for job in jobs.in_state(tx, JobState.RUNNING)}
+        self._engine.sweep(spared)
 
     def _access(self) -> Access:
         s = self.settings

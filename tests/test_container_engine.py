@@ -1,5 +1,6 @@
 """Processors in real containers: the contract of Engine, the walls of a container, and what bad images get."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from test_engines import (  # noqa: F401  the contract suite, collected here wit
     test_a_daemon_is_gone_and_holds_nothing_up,
     test_a_full_disk_loses_log_lines_only,
     test_a_log_that_cannot_be_made_stops_nothing,
+    test_a_run_that_never_was_cannot_be_taken_up,
     test_binary_output_is_kept_as_it_is,
     test_children_end_with_a_timeout,
     test_closed_output_is_not_the_end,
@@ -47,10 +50,11 @@ from magickbox.conventions.magickbox import Magickbox
 from magickbox.dropins.folder import Dropins
 from magickbox.engine import Ended, Run
 from magickbox.engines.container import ContainerEngine
-from magickbox.engines.container_cli import Finder
+from magickbox.engines.container_cli import ContainerCli, Finder
 from magickbox.engines.container_options import command_line
 from magickbox.engines.images import Images
 from magickbox.engines.limits import Limits, limits_of
+from magickbox.engines.survivor import survivor
 from magickbox.logs import silent
 from magickbox.processor import IN_IMAGE, Processor
 
@@ -187,6 +191,43 @@ def test_leftovers_of_a_killed_box_are_found_and_ended(bench: ContainerBench) ->
     assert here.end_leftovers("mb-killed-1") >= 1
     assert not running()
     assert here.end_leftovers("mb-killed-1") == 0
+
+
+STARTED = "2001-01-05T10:00:00.123456789Z"
+ENDED = "2001-01-05T10:00:09.5+00:00"
+RUNS: dict[str, object] = {
+    "Status": "running",
+    "ExitCode": 0,
+    "StartedAt": STARTED,
+    "FinishedAt": "0001-01-01T00:00:00Z",
+}
+LABELS = {"magickbox.box": "/box", "magickbox.run": "mb-a-1"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "state", "told"),
+    [
+        (LABELS, RUNS, True),
+        ({**LABELS, "magickbox.box": "/other"}, RUNS, False),
+        ({**LABELS, "magickbox.run": "mb-a-2"}, RUNS, False),
+        (LABELS, {**RUNS, "Status": "created", "StartedAt": "0001-01-01T00:00:00Z"}, False),
+        (LABELS, {**RUNS, "Status": "exited", "FinishedAt": ENDED, "ExitCode": 3}, True),
+        (LABELS, {**RUNS, "Status": "exited"}, False),  # the machine was switched off: podman shows a 0
+        (LABELS, {**RUNS, "Status": "exited", "FinishedAt": "now", "ExitCode": 255}, False),  # the same, of docker
+        (LABELS, {**RUNS, "Status": "stopped", "FinishedAt": ENDED, "ExitCode": -1}, False),  # its monitor was killed
+    ],
+)
+def test_whose_end_can_be_told(tmp_path: Path, labels: object, state: dict[str, object], told: bool) -> None:
+    if state["FinishedAt"] == "now":
+        state = {**state, "FinishedAt": datetime.now(UTC).isoformat()}
+    (tmp_path / "answer").write_text(json.dumps([{"Config": {"Labels": labels}, "State": state}]))
+    (tmp_path / "engine").write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
+    (tmp_path / "engine").chmod(0o755)
+    found = survivor(ContainerCli((f"{tmp_path}/engine",), {}, True, False, True, ""), "mb-a-1", "/box")
+    assert (found is not None) == told
+    if found is not None:
+        assert (found.running, found.exit_code) == (state["Status"] == "running", state["ExitCode"])
+        assert found.age > 0
 
 
 def test_out_of_time(bench: ContainerBench) -> None:

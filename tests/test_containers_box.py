@@ -124,25 +124,6 @@ def test_an_image_that_is_missing_keeps_its_jobs_waiting(one: Podman, root: Path
         assert all_jobs(root)[0].outcome == "success"
 
 
-@pytest.mark.kill
-def test_a_box_killed_while_a_container_runs(one: Podman, root: Path, tmp_path: Path) -> None:
-    slow = "if [ -e /memory/again ]; then cp /input/* /output/; else touch /memory/again; sleep 600; fi"
-    one.image("test/slow:1", {"slow": f"#!/bin/sh\n{slow}\n"}, 'CMD ["/slow"]')
-    with station(tmp_path / "station") as goal:
-        set_up(root, goal.port)
-        drop(root, "Slow", image="test/slow:1")
-        with running(root, settings={"container_engine": one.words}) as box:
-            assert box.port is not None
-            assert send(box.port, study(tmp_path / "one", 2), "Slow").unanswered == set()
-            until(lambda: (root / "state" / "memory" / "Slow" / "again").exists(), what="the container")
-            box.kill()
-        assert one.ask("ps", "--quiet") != "", "a kill of the box does not reach its container"
-        with running(root, settings={"container_engine": one.words}):
-            until(lambda: sum(goal.seen.values()) == 2 and is_quiet(root), what="the second run")
-        assert one.ask("ps", "--all", "--quiet") == ""
-    assert all_jobs(root)[0].attempt == 2
-
-
 def test_a_drop_in_removed_while_its_job_runs(one: Podman, root: Path, tmp_path: Path) -> None:
     wait = "touch /memory/up; while ! [ -e /memory/go ]; do sleep 0.1; done; ls /processor; cp /input/* /output/"
     one.image("test/wait:1", {"wait": f"#!/bin/sh\n{wait}\n"}, 'CMD ["/wait"]')

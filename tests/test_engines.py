@@ -201,6 +201,13 @@ def test_stop_of_nothing_is_no_error(bench: Bench) -> None:
     assert bench.engine.end_leftovers("mb-nobody-1") == 0
 
 
+def test_a_run_that_never_was_cannot_be_taken_up(bench: Bench) -> None:
+    run = bench.prepare(("/bin/true",))
+    run.log.write_text("kept\n")
+    assert bench.engine.rejoin(run) is None
+    assert run.log.read_text() == "kept\n"
+
+
 # --- what it started ends with it ---------------------------------------------------------------------------------
 
 DAEMONS = {

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magickbox.engines.continued_log import GAP, ContinuedLog
 from magickbox.engines.output_log import LONGEST_LINE, TAIL, OutputLog
 
 
@@ -62,3 +63,39 @@ def test_what_the_box_says_is_not_the_last_line(tmp_path: Path) -> None:
     log.say("out of time")
     log.close()
     assert (log.last_line, (tmp_path / "log").read_text()) == ("working", "working\n[magickbox: out of time]\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "told", "after"),
+    [
+        (b"", b"one\ntwo\n", b"one\ntwo\n"),
+        (b"one\ntw", b"one\ntwo\nthree\n", b"one\ntwo\nthree\n"),
+        (b"one\ntwo\n", b"one\ntwo\n", b"one\ntwo\n"),
+        (b"one\ntwo\n", b"one\n", b"one\ntwo\n"),
+        (b"one\n", b"later\n", b"one\n[magickbox: " + GAP.encode() + b"]\nlater\n"),
+        (b"one\ntwo", b"one\nthree\n", b"one\ntwo\n[magickbox: " + GAP.encode() + b"]\nhree\n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_log_that_is_told_again_goes_on(tmp_path: Path, before: bytes, told: bytes, after: bytes, size: int) -> None:
+    path = tmp_path / "processing.log"
+    path.write_bytes(before)
+    log = ContinuedLog(path, 100_000)
+    for start in range(0, len(told), size):
+        log.write(told[start : start + size])
+    log.close()
+    assert path.read_bytes() == after
+    assert log.last_line == told.decode().split()[-1]
+
+
+def test_a_log_that_is_told_again_has_one_limit(tmp_path: Path) -> None:
+    path, lines = tmp_path / "processing.log", b"".join(b"line %05d\n" % n for n in range(5000))
+    path.write_bytes(lines[:20_000])
+    log = ContinuedLog(path, 30_000)
+    log.write(lines)
+    log.close()
+    kept = path.read_bytes()
+    assert kept.startswith(lines[: 30_000 - TAIL])
+    assert kept.endswith(lines[-TAIL:])
+    assert len(kept) < 30_200
+    assert b"the log is full" in kept

@@ -47,6 +47,9 @@ class Scripted:
     def stop(self, name: str, reason: str) -> None:
         """Nothing to stop."""
 
+    def rejoin(self, run: Run) -> Ended | None:
+        return None
+
     def end_leftovers(self, name: str) -> int:
         return 0
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import IO
 
 from magickbox.engines.output_log import OutputLog
 
@@ -47,19 +48,23 @@ class Bell:
 class Attended:
     """A started program, and the log that gets what it prints."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: OutputLog) -> None:
-        """Take it over; raises OSError, with the program killed, if it cannot be waited for."""
-        assert process.stdout is not None
-        self.pid = process.pid
-        self._process, self._log = process, log
-        self._output = process.stdout.fileno()
+    def __init__(self, process: "subprocess.Popen[bytes]", log: OutputLog, output: IO[bytes] | None = None) -> None:
+        """Take it over; raises OSError, with the program killed, if it cannot be waited for.
+
+        ``output`` is where its output comes from if that is not its own.
+        """
+        pipe = output or process.stdout
+        assert pipe is not None
+        self.pid, self.is_silent = process.pid, False
+        self._process, self._log, self._pipe = process, log, pipe
+        self._output = pipe.fileno()
         os.set_blocking(self._output, False)
         try:
             self._handle = os.pidfd_open(process.pid)
         except OSError:
             process.kill()
             process.wait()
-            process.stdout.close()
+            pipe.close()
             raise
         self._poll = select.poll()
         self._poll.register(self._output, select.POLLIN)
@@ -106,8 +111,7 @@ class Attended:
             if not self._pump():
                 break
         os.close(self._handle)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._pipe.close()
         return code
 
     def _pump(self) -> bool:
@@ -119,6 +123,7 @@ class Attended:
         if chunk:
             self._log.write(chunk)
             return True
+        self.is_silent = True
         with contextlib.suppress(KeyError):
             self._poll.unregister(self._output)
         return False

@@ -1,6 +1,6 @@
 """Which engine takes a run, and in which convention: a processor with an image gets a container, others do not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from magickbox.convention import Convention
@@ -34,8 +34,17 @@ class ChoosingEngine:
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Lay the run out as its processor expects it, run it, and read back what it says."""
         convention = self._convention(run)
-        ended = self._of(run.processor).run(convention.lay_out(run), started)
+        name = self._name_of(run)
+        told = started if run.processor.image is None else lambda handle: started({**handle, "convention": name})
+        ended = self._of(run.processor).run(convention.lay_out(run), told)
         convention.read_back(run, ended)
+        return ended
+
+    def rejoin(self, run: Run) -> Ended | None:
+        """Take up a container that outlived the box, and read back what it says."""
+        ended = self._of(run.processor).rejoin(run)
+        if ended is not None:
+            self._convention(run).read_back(run, ended)
         return ended
 
     def stop(self, name: str, reason: str) -> None:
@@ -47,12 +56,15 @@ class ChoosingEngine:
         """End what a killed box had started, in whichever engine."""
         return self._containers.end_leftovers(name) + self._scripts.end_leftovers(name)
 
-    def sweep(self) -> int:
+    def sweep(self, spared: Collection[str]) -> int:
         """Remove containers that belong to no run; return how many there were."""
-        return self._containers.sweep()
+        return self._containers.sweep(spared)
 
     def _of(self, processor: Processor) -> Engine:
         return self._scripts if processor.image is None else self._containers
 
     def _convention(self, run: Run) -> Convention:
-        return self._conventions[convention_of(run.processor, self._images.image_of(run.processor))]
+        return self._conventions[self._name_of(run)]
+
+    def _name_of(self, run: Run) -> str:
+        return convention_of(run.processor, self._images.image_of(run.processor))

@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from magickbox.convention import Convention, Image, Stage
@@ -19,17 +19,20 @@ from magickbox.engines import container_end, leftovers, start_trouble
 from magickbox.engines.attended import Attended, Bell, Why
 from magickbox.engines.container_cli import ContainerCli, Finder
 from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner
+from magickbox.engines.continued_log import ContinuedLog
 from magickbox.engines.handover import Growth, give_back, hand_over
 from magickbox.engines.image_store import known
 from magickbox.engines.images import Images
 from magickbox.engines.leftovers import Kin
 from magickbox.engines.limits import Limits, in_bytes, limits_of
 from magickbox.engines.output_log import OutputLog
+from magickbox.engines.survivor import Survivor, Waiter, survivor, until
 from magickbox.errors import EngineDown
 from magickbox.processor import Processor
 
 TERM_EVERY = 0.5  # seconds until a container that was not there yet is told again to end
 KILLED = 15.0  # seconds for a killed container to be gone
+SOMEBODY = Owner("", 0)  # who a run was that is rejoined: whoever it was, its files become the box's
 RunIn = tuple[ContainerCli, Image, Stage, Owner]
 
 
@@ -74,6 +77,26 @@ class ContainerEngine:
             if name in self._bells:
                 self._bells[name].ring(reason)
 
+    def rejoin(self, run: Run) -> Ended | None:
+        """Wait for the container that a killed box had started; see ``engine.Engine.rejoin``."""
+        try:
+            bell = self._listed(run.name)
+        except OSError:
+            return None
+        try:
+            leftovers.end_all(Kin(self._marks(run.name)))
+            cli = self._finder.get()
+            found = survivor(cli, run.name, self._box)
+            if found is None:
+                return None
+            with contextlib.closing(ContinuedLog(run.log, run.log_limit)) as log:
+                return self._rejoin(cli, run, found, bell, log)
+        except (EngineDown, OSError):
+            self._finder.lost()
+            return None
+        finally:
+            self._unlist(run.name, bell)
+
     def end_leftovers(self, name: str) -> int:
         """End and remove the container that a killed box had started under this name; return how many there were."""
         clients = leftovers.end_all(Kin(self._marks(name))).ended
@@ -81,13 +104,14 @@ class ContainerEngine:
         self._remove(found)
         return clients + len(found)
 
-    def sweep(self) -> int:
-        """Remove this box's containers that no run of it knows; return how many there were."""
+    def sweep(self, spared: Collection[str] = ()) -> int:
+        """Remove this box's containers that no run of it knows, nor ``spared``; return how many there were."""
         if not self._finder.is_installed():
             return 0
         found = self._containers(RUN, "{{.ID}} {{.Names}}")
         with self._lock:
-            strays = [line.split()[0] for line in found if line.split()[-1] not in self._bells]
+            known = {*self._bells, *spared}
+            strays = [line.split()[0] for line in found if line.split()[-1] not in known]
         self._remove(strays)
         return len(strays)
 
@@ -143,7 +167,7 @@ class ContainerEngine:
         limits = limits_of(run.processor, self._limits)
         try:
             started({**_handle(cli, run, image, client.pid), "sandbox": cli.name, "limits": limits.told()})
-            why = self._attend(cli, run, client, bell, log)
+            why = self._attend(cli, run, client, bell, log, time.monotonic() + run.timeout)
         finally:
             if why is not Why.EXIT:
                 self._end(cli, run, client, why)
@@ -155,6 +179,26 @@ class ContainerEngine:
         if ended.interrupted is not None and why is Why.EXIT and known(cli, image.id) is None:
             self._images.gone(run.processor)
         return ended
+
+    def _rejoin(self, cli: ContainerCli, run: Run, found: Survivor, bell: Bell, log: OutputLog) -> Ended | None:
+        client = Waiter(cli, run.name, self._marks(run.name), log)
+        why: Why | None = None
+        try:
+            why = self._attend(cli, run, client, bell, log, until(found, run.timeout, KILLED))
+        finally:
+            if why is not Why.EXIT:
+                self._end(cli, run, client, why)
+            waited = client.finish()
+            over = survivor(cli, run.name, self._box)
+            state = container_end.state_of(cli, run, over.exit_code, why) if over else None
+            if over is not None and not over.running:
+                self._remove([run.name])
+                give_back(run, SOMEBODY)
+        if over is None or over.running or (why is Why.EXIT and waited != 0):
+            return None
+        image = Image(run.processor.image or "", "", architecture=cli.architecture)
+        limits = limits_of(run.processor, self._limits)
+        return container_end.judge(run, image, cli, why, over.exit_code, state, bell.reason, log, limits)
 
     def _start(self, run: Run, within: RunIn, memory: Path | None) -> "subprocess.Popen[bytes]":
         cli, image, stage, who = within
@@ -172,9 +216,9 @@ class ContainerEngine:
     def _marks(self, name: str) -> dict[str, str]:
         return {"MAGICKBOX_RUN": name, "MAGICKBOX_BOX": self._box}
 
-    def _attend(self, cli: ContainerCli, run: Run, client: Attended, bell: Bell, log: OutputLog) -> Why:
+    def _attend(self, cli: ContainerCli, run: Run, client: Attended, bell: Bell, log: OutputLog, clock: float) -> Why:
         """Wait for the end, a stop, the clock or too much output; then ask the container to end, and wait again."""
-        why = client.wait(time.monotonic() + run.timeout, bell, Growth(run, _most(run)).is_too_much)
+        why = client.wait(clock, bell, Growth(run, _most(run)).is_too_much)
         if why is Why.EXIT:
             return why
         log.say({Why.CLOCK: container_end.out_of_time(run), Why.STOP: f"stopped: {bell.reason}"}.get(
@@ -207,6 +251,8 @@ def _handle(cli: ContainerCli, run: Run, image: Image, pid: int) -> dict[str, ob
         "image": image.name,
         "image_id": image.id,
         "image_digest": image.digest,
+        "timeout": run.timeout,
+        "resources": dict(run.processor.resources),
     }
 
 

@@ -79,6 +79,9 @@ class LocalEngine:
             if name in self._bells:
                 self._bells[name].ring(reason)
 
+    def rejoin(self, run: Run) -> Ended | None:
+        """Nothing: the exit code of a process goes to its parent, which is gone."""
+
     def end_leftovers(self, name: str) -> int:
         """End what a killed box had started under this name, at once; return how many processes there were."""
         groups = self._protection.groups

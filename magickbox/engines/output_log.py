@@ -30,8 +30,7 @@ class OutputLog:
 
     def write(self, chunk: bytes) -> None:
         """Take what was printed; never blocks on a limit and never fails."""
-        text = chunk.rstrip(b"\r\n")  # a flood of empty lines must not push the last words out
-        self._tail = (self._tail + text + chunk[len(text) : len(text) + 1])[-TAIL:]
+        self.remember(chunk)
         kept = self._append(chunk[: self._room])
         self._room -= kept
         self._dropped += len(chunk) - kept
@@ -39,6 +38,11 @@ class OutputLog:
     def say(self, text: str) -> None:
         """Add a line of the box's own; it does not count as the processor's last line."""
         self._append(f"{'' if self._line_ended else chr(10)}[magickbox: {text}]\n".encode())
+
+    def remember(self, chunk: bytes) -> None:
+        """Take for the last lines what the file has already."""
+        text = chunk.rstrip(b"\r\n")  # a flood of empty lines must not push the last words out
+        self._tail = (self._tail + text + chunk[len(text) : len(text) + 1])[-TAIL:]
 
     def close(self) -> None:
         """Say what was dropped, add the end of it, and close."""

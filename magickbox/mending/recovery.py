@@ -27,13 +27,14 @@ from magickbox.mending.boundary import Boundary, reason
 from magickbox.mending.unborn import Unborn, sources
 from magickbox.removal import Removal
 from magickbox.runs import attempt as attempts
-from magickbox.runs.runner import Runner, interrupt, run_name
+from magickbox.runs.runner import Runner, run_name
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Mends a data folder after a kill; ``gather`` takes each association folder that still holds instances,
-    ``note`` writes to receive.log, ``run_note`` to process.log, ``when_full`` is to make room on a full disk."""
+    """Mends a data folder after a kill; ``rejoin`` takes up a run in a container that may have outlived the box,
+    ``gather`` each association folder that still holds instances, ``note`` writes to receive.log, ``when_full`` is to
+    make room on a full disk."""
 
     data: DataFolder
     ledger: Ledger
@@ -41,9 +42,9 @@ class Recovery:
     removal: Removal
     engine: Engine
     runner: Runner
+    rejoin: Callable[[Job], None]
     gather: Callable[[Association], None]
     note: Note
-    run_note: Note
     when_full: Callable[[], None]
     _kept: set[str] = field(default_factory=set)
     _waiting: list[Job] = field(default_factory=list)
@@ -153,19 +154,17 @@ class Recovery:
                 self._waiting.remove(job)
 
     def _resume_run(self, job: Job) -> None:
-        """A run with a result.json is over; one without says nothing, and what still lives of it is ended."""
+        """A run with a result.json is over; one in a container may live; another says nothing, and is ended."""
         folder = JobFolder(self.data.jobs / job.id)
         attempt = folder.attempt(job.attempt)
-        ended = self.engine.end_leftovers(run_name(job.id, job.attempt))
         result = attempts.read_result(attempt)
         if result is not None:
+            self.engine.end_leftovers(run_name(job.id, job.attempt))
             self.runner.finish(job.id, folder, job.attempt, result)
-            return
-        attempts.clear(attempt)
-        with self.ledger.transaction() as tx:
-            moved = interrupt(tx, job.id, "the box ended while it was running", counts=True)
-        facts = {"job": job.id, "attempt": job.attempt, "processes-ended": ended, "state": moved.state}
-        self.run_note("warning", "interrupted", facts)
+        elif attempts.read_container_run(attempt) is not None:
+            self.rejoin(job)
+        else:
+            self.runner.abandon(job)
 
     def _hold(self, job: str, why: str) -> None:
         """Of a run that cannot be mended a person decides."""

@@ -55,6 +55,33 @@ def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: 
     _put(attempt.run, json.dumps(run, indent=1).encode() + b"\n")
 
 
+def read_container_run(attempt: AttemptFolder) -> Processor | None:
+    """The processor of a run in a container, as far as its end needs it; None if run.json tells of no such run.
+
+    The drop-in may have gone or changed since, and a script may write any run.json: nothing is run by what it says.
+    """
+    try:
+        told = json.loads(attempt.run.read_bytes())
+        return _processor_of(told) if isinstance(told["container"], str) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _processor_of(told: dict[str, Any]) -> Processor:
+    return Processor(
+        name=str(told["processor"]),
+        folder=Path("/"),
+        command=tuple(told["command"]),
+        called_ae="",
+        version=str(told["version"]),
+        digest=str(told["digest"]),
+        timeout=float(told["timeout"]),
+        resources=tuple(told["resources"].items()),
+        image=str(told["image"]),
+        convention=str(told["convention"]),
+    )
+
+
 def _put(path: Path, data: bytes) -> None:
     """Write a file of the box's own, in place of whatever the processor put there."""
     if path.is_dir() and not path.is_symlink():

@@ -29,10 +29,11 @@ def _look(path: str) -> _Seen:
 class InputGuard:
     """Remembers the files of an INPUT folder; made when the run's links are there, asked when the run is over."""
 
-    def __init__(self, folder: Path, instances: Iterable[Instance]) -> None:
+    def __init__(self, folder: Path, instances: Iterable[Instance], is_late: bool = False) -> None:
+        """``is_late`` says that the run has begun long ago: then only checksums tell."""
         self._folder = folder
         self._instances = tuple(instances)
-        self._seen = {i.file: _look(f"{folder}/{i.file}") for i in self._instances}
+        self._seen = {} if is_late else {i.file: _look(f"{folder}/{i.file}") for i in self._instances}
 
     def changed(self) -> str | None:
         """The first file that is not what it was, or None."""
@@ -42,9 +43,11 @@ class InputGuard:
         return None
 
     def _is_unchanged(self, instance: Instance) -> bool:
-        path, before = f"{self._folder}/{instance.file}", self._seen[instance.file]
+        path, before = f"{self._folder}/{instance.file}", self._seen.get(instance.file)
         try:
             now = _look(path)
+            if before is None:
+                return read_instance(Path(path)).checksum == instance.checksum
             if (now.size, now.mtime_ns) != (before.size, before.mtime_ns):
                 return False
             return now.ctime_ns == before.ctime_ns or read_instance(Path(path)).checksum == instance.checksum

@@ -71,8 +71,24 @@ class Runner:
 
     def run(self, job: Job, processor: Processor, stopping: Callable[[], bool]) -> bool:
         """Run to the end; False if the run says nothing and is to be made again. The worker boundary: never raises."""
+        return self._bounded(job, lambda: self._run(job, processor, stopping))
+
+    def rejoin(self, job: Job, stopping: Callable[[], bool]) -> bool:
+        """Wait for a run that has outlived the box, to its end; the same as ``run``, whose worker boundary this is."""
+        return self._bounded(job, lambda: self._rejoin(job, stopping))
+
+    def abandon(self, job: Job, why: str = "the box ended while it was running") -> None:
+        """End what still lives of a run that a killed box had started, and interrupt it."""
+        ended = self._engine.end_leftovers(run_name(job.id, job.attempt))
+        attempts.clear(JobFolder(self._folder_of(job.id)).attempt(job.attempt))
+        with self._ledger.transaction() as tx:
+            moved = interrupt(tx, job.id, why, counts=True)
+        facts = {"job": job.id, "attempt": job.attempt, "processes-ended": ended, "state": moved.state}
+        self._note("warning", "interrupted", facts)
+
+    def _bounded(self, job: Job, work: Callable[[], bool]) -> bool:
         try:
-            return self._run(job, processor, stopping)
+            return work()
         except ForbiddenMove:
             return True  # held or deleted by a person just before it could start
         except DiskFull as exc:
@@ -103,6 +119,25 @@ class Runner:
             return self._collect(under_way, ended, guard, stopping())
         finally:
             attempts.clear(under_way.attempt)
+
+    def _rejoin(self, job: Job, stopping: Callable[[], bool]) -> bool:
+        folder = JobFolder(self._folder_of(job.id))
+        attempt = folder.attempt(job.attempt)
+        try:
+            with self._ledger.reading() as tx:
+                instances = tuple(h.instance for h in jobs.held_by(tx, job.id) if h.place != "superseded")
+            self._note("info", "rejoin", {"job": job.id, "attempt": job.attempt})
+            processor = attempts.read_container_run(attempt)
+            under_way = _Attempt(job.id, job.attempt, folder, attempt, processor) if processor is not None else None
+            ended = self._engine.rejoin(self._as_run(under_way)) if under_way is not None else None
+            if under_way is None or ended is None:
+                self.abandon(job)
+                return False
+            self._reached(Step.RUN_ENDED)
+            return self._collect(under_way, ended, InputGuard(folder.input, instances, is_late=True), stopping())
+        finally:
+            self._engine.end_leftovers(run_name(job.id, job.attempt))
+            attempts.clear(attempt)
 
     def _as_run(self, under_way: _Attempt) -> Run:
         return Run(
