@@ -46,7 +46,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fsync", type=_list_of(_one_of("on", "off")), metavar="LIST", help="on, off or both [on]")
     parser.add_argument("--peers", type=_list_of(_one_of(*NAMES)), metavar="LIST", help=f"of {', '.join(NAMES)} [all]")
     parser.add_argument(
-        "--receivers", type=_list_of(_whole), metavar="LIST", help="also a box with this many receivers [its default]"
+        "--receivers", type=_list_of(_number), metavar="LIST", help="also a box with this many receivers [its default]"
     )
     parser.add_argument(
         "--set",
@@ -102,6 +102,10 @@ def _whole(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) < 10**6:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)
+
+
+def _number(text: str) -> int:
+    return 0 if text == "0" else _whole(text)
 
 
 def _size(text: str) -> int:
