@@ -16,8 +16,8 @@ from peers import wait_for
 from magickbox.association import End
 from magickbox.errors import ConfigError
 from magickbox.incoming.record import PART
-from magickbox.intake import LIMIT_EXCEEDED, RecordingIntake, Refusal
-from magickbox.scp import crew
+from magickbox.intake import LIMIT_EXCEEDED, RecordingIntake, Refusal, Request
+from magickbox.scp import crew, place
 from magickbox.scp.upper import Timeouts
 from magickbox.scu.command import c_store_request
 
@@ -154,6 +154,36 @@ def test_connections_wait_while_there_is_no_process(tmp_path: Path) -> None:
         port.wait_for_end()
 
 
+def test_a_process_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "_ANSWERS_WITHIN", 1.0)
+    with open_port(tmp_path, receivers=1) as port:
+        os.kill(members()[0].pid, signal.SIGSTOP)
+        with Caller(port.number, timeout=30) as caller:
+            caller.associate(IMAGES)
+            assert caller.store(IMAGE).status == 0
+            caller.release()
+        port.wait_for_end()
+        assert any("does not answer, and is killed" in text for text in port.troubles)
+
+
+def test_a_report_that_cannot_be_taken_ends_its_process_only(tmp_path: Path) -> None:
+    def verdict(request: Request) -> Refusal | None:
+        if request.calling_ae == "ODD":
+            raise ValueError("the coordinator stumbles")
+        return None
+
+    with open_port(tmp_path, RecordingIntake(verdict), receivers=1) as port:
+        with Caller(port.number) as odd:
+            odd.request(IMAGES, calling=b"ODD")
+            assert odd.kinds_to_the_end() == []
+        with Caller(port.number) as caller:
+            caller.associate(IMAGES)
+            assert caller.store(IMAGE).status == 0
+            caller.release()
+        port.wait_for_end()
+        assert any("could not be taken" in text for text in port.troubles)
+
+
 def test_a_stop_answers_what_is_in_hand(tmp_path: Path) -> None:
     with open_port(tmp_path, receivers=2) as port:
         with Caller(port.number) as idle, Caller(port.number) as slow:
@@ -226,7 +256,7 @@ def test_a_process_that_cannot_start_ends_the_start(
 ) -> None:
     python, before = _interpreter(tmp_path, script), psutil.Process().children()
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(crew, "_READY_WITHIN", 1.0 if "does not" in words else 60.0)
+    monkeypatch.setattr(crew, "READY_WITHIN", 1.0 if "does not" in words else 60.0)
     with pytest.raises(ConfigError, match=words), open_port(tmp_path / "port", receivers=1):
         pytest.fail("opened")
     assert psutil.Process().children() == before
