@@ -62,7 +62,7 @@ class Deliver:
         self._dispatcher = threading.Thread(target=self._dispatch, name="deliver", daemon=True)
         rng = rng or random.Random()  # noqa: S311  jitter is no secret
         self._proving = Proving(
-            ledger, provers or no_provers(), self._pace, note, now, rng, self._stopping, self._woken.set
+            ledger, provers or no_provers(), folder_of, self._pace, note, now, rng, self._stopping, self._woken.set
         )
         self.reported = self._proving.reported
         courier = Courier(ledger, sender, folder_of, self._pace, self._proving, note, reached, now, rng, self._stopping)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 
 class How(StrEnum):
@@ -11,9 +12,11 @@ class How(StrEnum):
 
     NONE = "none"  # not at all: what it answered to each instance counts
     COMMITMENT = "commitment"  # storage commitment (PS3.4 Annex J)
+    FIND = "find"  # C-FIND of each instance (PS3.4 Annex C)
 
 
-WORDS = {How.COMMITMENT: "storage commitment"}
+WORDS = {How.COMMITMENT: "storage commitment", How.FIND: "C-FIND"}
+YES = {How.COMMITMENT: "committed by storage commitment", How.FIND: "found by C-FIND"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ class Proof:
 
 @dataclass(frozen=True)
 class Reference:
-    """An instance that is asked about."""
+    """An instance that is asked about, and its file."""
 
     sop_class: str
     sop_instance: str
+    path: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Report:
         """Why each instance that was asked about is not committed; an instance that nothing is said of is not."""
         failed, committed = dict(self.failed), set(self.committed)
         return {
-            uid: words_of(failed[uid]) if uid in failed else "the report does not name it"
+            uid: words_of(failed[uid]) if uid in failed else "the answer does not name it"
             for uid in wanted
             if uid in failed or uid not in committed
         }

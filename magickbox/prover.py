@@ -21,12 +21,16 @@ class Abortable(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """Whether a destination has these instances; ``uid`` is the Transaction UID. The job is whose delivery it is."""
+    """Whether a destination has these instances; ``uid`` is the Transaction UID. The job is whose delivery it is.
+
+    ``age`` are the seconds since it was asked first.
+    """
 
     uid: str
     instances: tuple[Reference, ...]
     verify: Verify
     job: str
+    age: float = 0.0
 
 
 class Ear(Protocol):

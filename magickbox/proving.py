@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from magickbox.association import Association, same_title
@@ -26,6 +27,7 @@ from magickbox.proof import (
     NOT_AUTHORIZED,
     TAKEN,
     WORDS,
+    YES,
     How,
     Proof,
     ProofState,
@@ -55,6 +57,7 @@ class Proving:
         self,
         ledger: Ledger,
         provers: Provers,
+        folder_of: Callable[[str], Path],
         pace: Pace,
         note: Note,
         clock: Clock,
@@ -62,7 +65,7 @@ class Proving:
         stopping: threading.Event,
         wake: Callable[[], None],
     ) -> None:
-        self._ledger, self._provers, self._pace = ledger, provers, pace
+        self._ledger, self._provers, self._pace, self._folder_of = ledger, provers, pace, folder_of
         self._note, self._clock, self._rng = note, clock, rng
         self._stopping, self._wake = stopping, wake
         self._listening: dict[str, threading.Event] = {}
@@ -127,8 +130,14 @@ class Proving:
         uid = f"2.25.{uuid.uuid4().int}"
         peer, own = self._provers.peer(delivery.destination), getattr(delivery.destination, "calling_ae", "")
         proofs.ask(tx, uid, delivery.id, verify.how, peer, own)
-        items = deliveries.instances_of(tx, delivery.id)
-        return Question(uid, tuple(Reference(i.sop_class, i.sop_instance) for i in items), verify, delivery.job)
+        folder = self._folder_of(delivery.job)
+        instances = (
+            Reference(each.sop_class, each.sop_instance, folder / each.file)
+            for each in deliveries.instances_of(tx, delivery.id)
+        )
+        first = proofs.of_delivery(tx, delivery.id, delivery.opened)[0].asked
+        age = (self._clock() - first).total_seconds()
+        return Question(uid, tuple(instances), verify, delivery.job, age)
 
     def _asked(self, tx: Transaction, delivery: Delivery) -> Asked:
         """Where the verification stands. A question that is out of time counts as not answered."""
@@ -204,8 +213,8 @@ class Proving:
             return TAKEN, f"about delivery {delivery.id}, which was answered before", None, False
         items = deliveries.instances_of(tx, delivery.id)
         missing = report.missing(proofs.sent_uids(items))
-        what = f"not committed by {WORDS[proof.how]}"
-        said = summary(missing, len(items), what) if missing else f"committed by {WORDS[proof.how]}"
+        yes = YES[proof.how]
+        said = summary(missing, len(items), f"not {yes}") if missing else yes
         proofs.answered(tx, proof.uid, S.FAILED if missing else S.COMMITTED, said)
         return TAKEN, "", self._follow(tx, delivery, proof, missing), delivery.id not in self._attempted
 
@@ -214,7 +223,7 @@ class Proving:
         last = proofs.of_delivery(tx, delivery.id)[-1]
         if delivery.state is not DeliveryState.OPEN or (missing and last.uid != proof.uid):
             return delivery
-        proofs.send_again(tx, delivery.id, missing)
+        proofs.send_again(tx, delivery.id, missing, f"not {YES[proof.how]}")
         left = deliveries.progress(tx, delivery.id)
         is_left = not missing and (left.pending or left.refused or left.rejected)
         if is_left or delivery.id in self._attempted:

@@ -10,6 +10,7 @@ from magickbox.proof import How
 from magickbox.prover import Provers
 from magickbox.routing import Rules
 from magickbox.scu.commitment import CommitmentProver
+from magickbox.scu.find import FindProver
 from magickbox.scu.pool import PoolingSender
 from magickbox.scu.store import StoreSender
 from magickbox.sender import ByKind, Sender
@@ -27,7 +28,7 @@ def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mappin
 
 def provers(own_calls: OwnCalls, now: Callable[[Destination], Destination]) -> Provers:
     """A prover for each way of asking whether a destination has what was sent; ``now`` says what it is at present."""
-    return Provers({How.COMMITMENT: CommitmentProver(own_calls)}, now)
+    return Provers({How.COMMITMENT: CommitmentProver(own_calls), How.FIND: FindProver(own_calls)}, now)
 
 
 def probe(destination: Destination) -> Retry | None:

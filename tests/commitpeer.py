@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 
 from magickbox.dicom.commitment import INSTANCE, SOP_CLASS
+from magickbox.dicom.find import STUDY_ROOT
 
 MR, CT, ECHO = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"
 
@@ -68,15 +69,18 @@ class Archive:
     stored: list[str] = field(default_factory=list)
     questions: list[Asked] = field(default_factory=list)
     answers: list[int | None] = field(default_factory=list)
+    finds: list[tuple[str, str]] = field(default_factory=list)
+    indexed: Callable[[int], bool] = lambda _n: True
+    find_status: int = 0x0000
     _threads: list[threading.Thread] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator["Archive"]:
         """Listen until the block is left."""
         ae = AE("PACS")
-        for uid in (MR, CT, SOP_CLASS, ECHO):
+        for uid in (MR, CT, SOP_CLASS, ECHO, STUDY_ROOT):
             ae.add_supported_context(uid)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._asked)]
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._asked), (evt.EVT_C_FIND, self._find)]
         server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
         assert server is not None
         self.port = server.server_address[1]
@@ -90,6 +94,19 @@ class Archive:
     def _store(self, event: evt.Event) -> int:
         self.stored.append(str(event.dataset.SOPInstanceUID))
         return 0x0000
+
+    def _find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        asked = event.identifier
+        assert (asked.QueryRetrieveLevel, asked.SOPInstanceUID) == ("IMAGE", "")
+        self.finds.append((str(asked.StudyInstanceUID), str(asked.SeriesInstanceUID)))
+        if self.find_status:
+            yield self.find_status, None
+            return
+        for uid in self.stored if self.indexed(len(self.finds)) else []:
+            if uid not in self.loses:
+                item = Dataset()
+                item.QueryRetrieveLevel, item.SOPInstanceUID, item.StudyInstanceUID = "IMAGE", uid, self.finds[-1][0]
+                yield 0xFF00, item
 
     def _asked(self, event: evt.Event) -> tuple[int, None]:
         ds = event.action_information

@@ -124,6 +124,53 @@ def test_a_pacs_that_never_answers_makes_the_job_one_for_a_person(tmp_path: Path
     assert "sent, but not verified: no answer by storage commitment" in boxprocess.all_jobs(root)[0].reason
 
 
+def test_a_query_finds_what_was_sent_once_the_pacs_has_filed_it(tmp_path: Path) -> None:
+    root, archive = tmp_path / "box", Archive(indexed=lambda n: n > 2)
+    with archive.running():
+        set_up(root, archive.port, verify="find")
+        with running(root) as box:
+            send(port_of(box), images(tmp_path))
+            until(job_is(root, JobState.DONE), what="the job to be DONE")
+    delivery, questions = look(root)
+    assert delivery.reason == "found by C-FIND"
+    assert [each.state for each in questions] == [ProofState.BROKEN, ProofState.BROKEN, ProofState.COMMITTED]
+    assert questions[0].reason == "3 of 3 instances not yet found by C-FIND"
+    assert (len(archive.finds), len(archive.stored)) == (3, 3)
+
+
+def test_what_no_query_finds_in_time_is_sent_again_and_then_told_of(tmp_path: Path) -> None:
+    root, sent = tmp_path / "box", images(tmp_path)
+    archive = Archive(loses={sent[0].sop_instance})
+    with archive.running():
+        set_up(root, archive.port, verify="find", verify_within="0.3 s")
+        with running(root) as box:
+            send(port_of(box), sent)
+            until(job_is(root, JobState.ATTENTION), what="the job to be ATTENTION")
+    assert "1 of 3 instances not found by C-FIND" in look(root)[0].reason
+    assert sorted(archive.stored.count(item.sop_instance) for item in sent) == [1, 1, 3]
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC001])
+def test_a_pacs_that_answers_no_query_is_told_of(tmp_path: Path, status: int) -> None:
+    root, archive = tmp_path / "box", Archive(find_status=status)
+    with archive.running():
+        set_up(root, archive.port, verify="find")
+        with running(root) as box:
+            send(port_of(box), images(tmp_path))
+            until(job_is(root, JobState.ATTENTION), what="the job to be ATTENTION")
+    assert f"sent, but not verified: C-FIND refused: 0x{status:04X}" in boxprocess.all_jobs(root)[0].reason
+
+
+def test_orthanc_finds_what_it_has(tmp_path: Path) -> None:
+    root = tmp_path / "box"
+    with webpeers.orthanc(tmp_path / "orthanc", reports_to={"BOX": peers.free_port()}) as server:
+        set_up(root, server.dicom_port, AETitleTo="ORTHANC", verify="find")
+        with running(root) as box:
+            send(port_of(box), images(tmp_path))
+            until(job_is(root, JobState.DONE), what="the job to be DONE")
+    assert look(root)[0].reason == "found by C-FIND"
+
+
 def test_orthanc_commits_to_what_it_has(tmp_path: Path) -> None:
     root = tmp_path / "box"
     own = peers.free_port()

@@ -112,7 +112,7 @@ def test_reports_are_read_as_they_may_be_written(syntax: str, undefined: bool) -
     assert report == Report("2.25.7", ("1.2.1", "1.2.2"), (("1.2.3", 0x0110), ("1.2.4", 0xC123)))
     assert report.missing(["1.2.1", "1.2.3", "1.2.5"]) == {
         "1.2.3": "0x0110 processing failure",
-        "1.2.5": "the report does not name it",
+        "1.2.5": "the answer does not name it",
     }
     told = 0
     for end in range(len(raw)):

@@ -19,6 +19,7 @@ from magickbox.owncalls import OwnCalls
 from magickbox.proof import How, Reference, Report, Verify
 from magickbox.prover import Answer, Question
 from magickbox.scu.commitment import CommitmentProver
+from magickbox.scu.find import FindProver
 
 UIDS = ("1.2.3.1", "1.2.3.2")
 QUESTION = Question("2.25.7", tuple(Reference("1.2.840.10008.5.1.4.1.1.4", uid) for uid in UIDS), Verify(), "job")
@@ -258,3 +259,38 @@ def test_nobody_there_is_passing_and_unanswered() -> None:
     said = CommitmentProver(OwnCalls(), QUICK).ask(there, QUESTION, Listener(), lambda _held: None)
     assert isinstance(said, Retry)
     assert not said.answered
+
+
+def look_for(script: Script) -> Answer:
+    """Look for an instance of pydicom's test data at a scripted peer."""
+    item = peers.item_of(peers.sample("CT_small.dcm"))
+    question = Question(
+        "2.25.7", (Reference(item.sop_class, item.sop_instance, item.path),), Verify(How.FIND), "job", age=9e9
+    )
+    ear = Listener()
+    with ScriptedPeer([script]) as peer:
+        said = FindProver(OwnCalls(), QUICK).ask(peer.destination, question, ear, lambda _held: None)
+    assert ear.heard == []
+    return said
+
+
+@pytest.mark.parametrize("do", [abort, vanish, chatter, lambda _talk: None], ids=["abort", "gone", "chatter", "silent"])
+def test_a_query_that_breaks_off_says_nothing_of_the_instances(do: Callable[[Talk], None]) -> None:
+    def script(talk: Talk) -> None:
+        talk.accept()
+        request, identifier = talk.message()
+        assert request[0x0100] == b"\x20\0"
+        assert b"IMAGE" in identifier
+        do(talk)
+
+    said = look_for(script)
+    assert isinstance(said, Retry)
+    assert said.answered
+
+
+def test_a_peer_without_queries_says_so() -> None:
+    def script(talk: Talk) -> None:
+        talk.accept(lambda _class, _syntax: 3)
+        talk.serve()
+
+    assert look_for(script) == Rejected("no C-FIND: SOP class not supported")

@@ -92,7 +92,9 @@ def test_a_job_that_is_held_between_being_due_and_being_begun_is_not_begun(box: 
         due = deliveries.get(tx, number)
     box.move(Move.HOLD)
     rng, stopping = random.Random(1), threading.Event()
-    proving = Proving(box.ledger, no_provers(), QUICK, silent, now, rng, stopping, lambda: None)
+    proving = Proving(
+        box.ledger, no_provers(), lambda job: box.folder / job, QUICK, silent, now, rng, stopping, lambda: None
+    )
     courier = Courier(
         box.ledger, box.sender, lambda job: box.folder / job, QUICK, proving, silent, unwatched, now, rng, stopping
     )

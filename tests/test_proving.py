@@ -238,7 +238,7 @@ def test_a_report_that_names_fewer_than_were_asked_about_commits_to_no_more(box:
         peer.does = [commits]
         assert says(stage, Report(peer.questions[0].uid, ("1.2.3.1",))) == 0x0000
         box.ends()
-    assert "the report does not name it" in asked(box, number)[0].reason
+    assert "the answer does not name it" in asked(box, number)[0].reason
     assert [item.sop_instance for _, item in fake(box).sent] == ["1.2.3.1", "1.2.3.2", "1.2.3.2"]
 
 

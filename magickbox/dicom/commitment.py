@@ -41,15 +41,16 @@ def write_request(transaction: str, references: Sequence[Reference], syntax: str
     for each in references:
         item = _uid(_CLASS_UID, each.sop_class, explicit) + _uid(_INSTANCE_UID, each.sop_instance, explicit)
         items += struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item
-    return _uid(_TRANSACTION, transaction, explicit) + _element(_REFERENCED, b"SQ", items, explicit)
+    return _uid(_TRANSACTION, transaction, explicit) + element(_REFERENCED, b"SQ", items, explicit)
 
 
 def _uid(tag: int, text: str, explicit: bool) -> bytes:
     value = text.encode("utf-8", "surrogateescape")
-    return _element(tag, b"UI", value + b"\0" * (len(value) % 2), explicit)
+    return element(tag, b"UI", value + b"\0" * (len(value) % 2), explicit)
 
 
-def _element(tag: int, vr: bytes, value: bytes, explicit: bool) -> bytes:
+def element(tag: int, vr: bytes, value: bytes, explicit: bool) -> bytes:
+    """One element of such a dataset; the value has an even length."""
     if not explicit:
         return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
     length = struct.pack("<xxI" if vr == b"SQ" else "<H", len(value))

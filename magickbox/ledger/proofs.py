@@ -73,13 +73,13 @@ def answered(tx: Transaction, uid: str, state: ProofState, reason: str) -> None:
     )
 
 
-def send_again(tx: Transaction, delivery: int, missing: Mapping[str, str]) -> None:
-    """Instances that a destination does not have are to be sent again; ``missing`` says of each why."""
+def send_again(tx: Transaction, delivery: int, missing: Mapping[str, str], what: str) -> None:
+    """Instances that a destination does not have are sent again; ``missing`` says why, ``what`` what is not so."""
     tx.executemany(
         "UPDATE delivery_instances SET state = ?, status = NULL, reason = ?"
         " WHERE delivery = ? AND sop_instance = ? AND state = ?",
         [
-            (ItemState.PENDING, f"not committed: {why}", delivery, uid, ItemState.SENT)
+            (ItemState.PENDING, f"{what}: {why}", delivery, uid, ItemState.SENT)
             for uid, why in missing.items()
         ],
     )  # fmt: skip

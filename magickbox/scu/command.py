@@ -48,6 +48,17 @@ def c_echo_request(message_id: int, sop_class: str) -> bytes:
     )
 
 
+def c_find_request(message_id: int, sop_class: str) -> bytes:
+    """A C-FIND-RQ command set, whose identifier follows (PS3.7 Table 9.3-3)."""
+    return c.whole(
+        c.uid(c.SOP_CLASS, sop_class)
+        + c.number(c.COMMAND, c.C_FIND_RQ)
+        + c.number(c.MESSAGE_ID, message_id)
+        + c.number(c.PRIORITY, _MEDIUM)
+        + c.number(c.DATASET_TYPE, c.DATASET)
+    )
+
+
 def n_action_request(message_id: int, sop_class: str, sop_instance: str, action_type: int) -> bytes:
     """An N-ACTION-RQ command set, whose dataset follows (PS3.7 Table 10.3-7)."""
     return c.whole(
