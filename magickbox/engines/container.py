@@ -202,16 +202,17 @@ class ContainerEngine:
 
     def _start(self, run: Run, within: RunIn, memory: Path | None) -> "subprocess.Popen[bytes]":
         cli, image, stage, who = within
-        return subprocess.Popen(  # noqa: S603  a list of arguments, no shell
-            command_line(cli, run, image, stage, who, self._box, memory, limits_of(run.processor, self._limits)),
-            cwd=run.workdir,
-            env={**cli.environment, **self._marks(run.name)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-        )
+        with open(os.devnull, "rb") as nothing:  # see launch.py
+            return subprocess.Popen(  # noqa: S603  a list of arguments, no shell
+                command_line(cli, run, image, stage, who, self._box, memory, limits_of(run.processor, self._limits)),
+                cwd=run.workdir,
+                env={**cli.environment, **self._marks(run.name)},
+                stdin=nothing,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=True,
+            )
 
     def _marks(self, name: str) -> dict[str, str]:
         return {"MAGICKBOX_RUN": name, "MAGICKBOX_BOX": self._box}

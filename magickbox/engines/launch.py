@@ -28,17 +28,19 @@ def start(run: Run, gate: Gate, sandbox: Bubblewrap | None, marks: Mapping[str, 
         start_trouble.refuse_text_without_interpreter(run.processor.command[0])
         behind = [sandbox.program, "--args", ends[0], "--json-status-fd", ends[1], "--"]
     try:
-        process = subprocess.Popen(  # noqa: S603  running what was dropped in is the point
-            [*behind, *run.processor.command, str(run.input.absolute()), str(run.output.absolute())],
-            cwd=run.workdir,
-            env=marks,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-            pass_fds=gate.inherited,
-        )
+        # Opened here: Python before 3.11.4 loses its own when there is no file handle left for the pipe.
+        with open(os.devnull, "rb") as nothing:
+            process = subprocess.Popen(  # noqa: S603  running what was dropped in is the point
+                [*behind, *run.processor.command, str(run.input.absolute()), str(run.output.absolute())],
+                cwd=run.workdir,
+                env=marks,
+                stdin=nothing,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=True,
+                pass_fds=gate.inherited,
+            )
     except OSError as exc:
         if exc.errno == errno.E2BIG:  # the arguments are the processor's
             raise OSError(exc.errno, exc.strerror, run.processor.command[0]) from exc
