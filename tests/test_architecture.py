@@ -33,7 +33,7 @@ DOORS = {
     "verification.verify",
 }
 DOORS |= {f"bench.{name}" for name in ("figures", "linear", "machine", "objects", "plot", "receive", "receivers")}
-DOORS |= {"bench.report", "bench.trial"}
+DOORS |= {"bench.report", "bench.trial", "bench.send", "bench.senders", "bench.sendreport"}
 NAMELESS = re.compile(r"(utils?|helpers?|common|misc|managers?|tools?)(\.py)?")
 OUTSIDE = {"tests", "processors"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
 LONGEST = 300

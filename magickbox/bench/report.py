@@ -85,12 +85,13 @@ def ratio_rows(report: Report, box: str) -> list[tuple[str, ...]]:
     """For each cell how many times as fast as each other receiver a box was, the median of the rounds' ratios."""
     others = [name for name in report.present if name != box]
     return [
-        (*cell_words(cell), *(_two(ratio(report.trials, cell, box, other)) for other in others))
+        (*cell_words(cell), *(two_digits(ratio(report.trials, cell, box, other)) for other in others))
         for cell in report.cells
     ]
 
 
-def _two(value: float | None) -> str:
+def two_digits(value: float | None) -> str:
+    """A ratio for people."""
     return "-" if value is None else f"{value:.2f}"
 
 
@@ -132,16 +133,16 @@ def markdown(report: Report, picture: str | None) -> str:
                 f"How many times as fast as the others `{box}` is (median of {report.rounds} rounds):",
                 "",
             ]
-            lines += [*_table(ratio_head(report, box), ratio_rows(report, box), 4), ""]
+            lines += [*markdown_table(ratio_head(report, box), ratio_rows(report, box), 4), ""]
         lines += [f"All figures, medians of {report.rounds} rounds:", ""]
-        lines += [*_table(HEAD, [row_words(row) for row in report.rows], 5), ""]
+        lines += [*markdown_table(HEAD, [row_words(row) for row in report.rows], 5), ""]
     if report.growth:
         lines += [f"- {line}" for line in report.growth.words] + [""]
     lines += [f"- Left out: {each}" for each in report.missing]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> list[str]:
     """A Markdown table of which all but the first columns are numbers."""
     rule = ["---" if n < texts else "--:" for n in range(len(head))]
     all_rows = [[each.lower() for each in head], rule, *rows]

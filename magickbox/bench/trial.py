@@ -54,9 +54,9 @@ class Measured:
 def run(receiver: Receiver, cell: Cell, amount: Amount, dataset: Path, folder: Path) -> Measured:
     """Measure once; raises PeerError if the receiver does not start, refuses, or has not stored every instance."""
     with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-        port, spare = _free_ports()
+        port, spare = free_ports()
         under = Conditions(Path(own), port, cell.pdu, cell.associations, cell.fsync, spare)
-        with _sending(_order(cell, amount, dataset, port)) as sender, _running(receiver, under) as process:
+        with _sending(_order(cell, amount, dataset, port)) as sender, running(receiver, under) as process:
             _ask(sender, "warm")
             before = usage.cpu_seconds(process.pid)
             with usage.PeakMemory(process.pid) as memory:
@@ -75,7 +75,8 @@ def _order(cell: Cell, amount: Amount, dataset: Path, port: int) -> Order:
     return Order(port, str(dataset), kind.sop_class, cell.pdu, cell.associations, each, amount.seconds, kind.warm_up)
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
+    """Two ports of this machine that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]
 
@@ -110,7 +111,7 @@ def _ask(sender: "subprocess.Popen[str]", word: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(receiver: Receiver, under: Conditions) -> "Iterator[subprocess.Popen[bytes]]":
+def running(receiver: Receiver, under: Conditions) -> "Iterator[subprocess.Popen[bytes]]":
     """The receiver, once it listens; ended with all its children when the block is left."""
     launch = receiver.launch(under)
     environment = {key: text for key, text in os.environ.items() if not key.startswith(PREFIX)}
@@ -125,13 +126,14 @@ def _running(receiver: Receiver, under: Conditions) -> "Iterator[subprocess.Pope
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_for(process, under.port, output)
+        wait_for(process, under.port, output)
         yield process
     finally:
         _end(process)
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
+def wait_for(process: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
+    """Wait until it listens; raises PeerError with its last words if it does not."""
     deadline = time.monotonic() + _START
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -54,7 +54,8 @@ def cpu_seconds(root: int) -> float:
     return sum(each.cpu for each in tree(root))
 
 
-def _memory(pid: int, key: str) -> int:
+def memory(pid: int, key: str) -> int:
+    """Bytes that ``/proc`` gives for a process under that key, such as ``VmHWM:``; 0 once it is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -87,4 +88,4 @@ class PeakMemory:
             self._note("VmRSS:")
 
     def _note(self, key: str) -> None:
-        self.bytes = max(self.bytes, sum(_memory(each.pid, key) for each in tree(self._root)))
+        self.bytes = max(self.bytes, sum(memory(each.pid, key) for each in tree(self._root)))

@@ -5,9 +5,8 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from magickbox.bench import linear, plot, report
 from magickbox.bench.figures import Trial
@@ -16,9 +15,10 @@ from magickbox.bench.objects import KINDS
 from magickbox.bench.receive import Comparison
 from magickbox.bench.receivers import NAMES, Receiver, box, others
 from magickbox.bench.trial import Cell
+from magickbox.cli import benchsend
+from magickbox.cli.arguments import list_of, one_of, whole
 from magickbox.cli.output import complain, print_table, size
 
-_Part = TypeVar("_Part")
 _SIZES = {"K": 1024, "KB": 1024, "": 1}
 
 
@@ -36,17 +36,18 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     _add_how_much(parser)
     _add_results(parser)
     parser.set_defaults(run=run)
+    benchsend.add(kinds)
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
     kinds = ", ".join(f"{kind.name} ({kind.words})" for kind in KINDS.values())
-    parser.add_argument("--objects", type=_list_of(_one_of(*KINDS)), metavar="LIST", help=f"of {kinds} [small,medium]")
-    parser.add_argument("--associations", type=_list_of(_whole), metavar="LIST", help="at once [1,4]")
-    parser.add_argument("--pdu", type=_list_of(_size), metavar="LIST", help="the sender's PDU size [16K,128K]")
-    parser.add_argument("--fsync", type=_list_of(_one_of("on", "off")), metavar="LIST", help="on, off or both [on]")
-    parser.add_argument("--peers", type=_list_of(_one_of(*NAMES)), metavar="LIST", help=f"of {', '.join(NAMES)} [all]")
+    parser.add_argument("--objects", type=list_of(one_of(*KINDS)), metavar="LIST", help=f"of {kinds} [small,medium]")
+    parser.add_argument("--associations", type=list_of(whole), metavar="LIST", help="at once [1,4]")
+    parser.add_argument("--pdu", type=list_of(_size), metavar="LIST", help="the sender's PDU size [16K,128K]")
+    parser.add_argument("--fsync", type=list_of(one_of("on", "off")), metavar="LIST", help="on, off or both [on]")
+    parser.add_argument("--peers", type=list_of(one_of(*NAMES)), metavar="LIST", help=f"of {', '.join(NAMES)} [all]")
     parser.add_argument(
-        "--receivers", type=_list_of(_number), metavar="LIST", help="also a box with this many receivers [its default]"
+        "--receivers", type=list_of(_number), metavar="LIST", help="also a box with this many receivers [its default]"
     )
     parser.add_argument(
         "--set",
@@ -59,13 +60,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_how_much(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=_whole, help="how often everything is measured [3]")
-    parser.add_argument("--instances", type=_whole, help="of one trial at most [by the object: 2000, 800, 12]")
+    parser.add_argument("--rounds", type=whole, help="how often everything is measured [3]")
+    parser.add_argument("--instances", type=whole, help="of one trial at most [by the object: 2000, 800, 12]")
     parser.add_argument("--seconds", type=float, help="that one trial sends at most [2]")
     parser.add_argument("--quick", action="store_true", help="in seconds: does it work? (its figures say little)")
     parser.add_argument(
         "--linear",
-        type=_whole,
+        type=whole,
         nargs="?",
         const=100_000,
         metavar="N",
@@ -85,27 +86,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _list_of(read: Callable[[str], _Part]) -> Callable[[str], list[_Part]]:
-    return lambda text: [read(part.strip()) for part in text.split(",")]
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) < 10**6:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    return int(text)
-
-
 def _number(text: str) -> int:
-    return 0 if text == "0" else _whole(text)
+    return 0 if text == "0" else whole(text)
 
 
 def _size(text: str) -> int:
