@@ -34,6 +34,7 @@ bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it 
 	$(BIN)/python bench/flow.py --which
 	$(BIN)/python bench/transcode.py
 	$(BIN)/magickbox bench receive
+	$(BIN)/magickbox bench send
 	$(BIN)/python bench/sandbox.py
 
 soak: $(VENV)/.test           ## long random kill tests

@@ -11,11 +11,12 @@ import pydicom
 import pytest
 from peers import dcmtk
 
-from magickbox.bench import objects, trial, wire
+from magickbox.bench import errand, objects, send, trial, wire
 from magickbox.bench.figures import Figures, Trial, ratio, rows_of
 from magickbox.bench.linear import rates_of_tenths
 from magickbox.bench.receive import STUDY, datasets
 from magickbox.bench.receivers import Conditions, Launch, Receiver, box, raw
+from magickbox.bench.senders import Sender
 from magickbox.bench.trial import Amount, Cell
 from magickbox.cli.main import main
 from magickbox.errors import PeerError
@@ -165,3 +166,58 @@ def test_misuse_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_sender_imports_nothing_heavy() -> None:
     code = "import magickbox.bench.sender, sys; sys.exit('pydicom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.peer
+def test_every_figure_of_every_sender_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dcmtk("dcmsend")
+    names = ["box", "box-send", "dcmsend", "storescu", "pynetdicom"]
+    page, data = tmp_path / "page.md", tmp_path / "all.json"
+    words = ["bench", "send", "--quick", "--objects", "small", "--instances", "4", "--folder", str(tmp_path)]
+    assert main([*words, "--json", str(data), "--report", str(page)]) == 0
+    found = json.loads(data.read_text())
+    assert [(row["sender"], row["instances"]) for row in found["rows"]] == [(name, 4) for name in names]
+    wrong = [row for row in found["rows"] if row["rate"] <= 0 or row["memory"] < 10**6 or row["whole"] < 0]
+    assert wrong == []
+    assert [trial["taken"]["seconds"] >= 0 for trial in found["trials"]] == [True] * 5
+    assert len([each for each in found["ratios"] if each["ratio"] > 0]) == 2 * 4  # box and box-send to each other one
+    assert page.read_text().count("| small | ") == 5 + 2  # two boxes have ratios
+    assert "box-send/dcmsend" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.json", "page.md"]
+
+
+def test_a_sender_that_loses_something_is_found_out(tmp_path: Path) -> None:
+    dcmtk("storescp")
+    one, many = tmp_path / "one", tmp_path / "many"
+    for folder in (one, many):
+        folder.mkdir()
+        (folder / "1").write_bytes(b"junk")
+    idle = Sender("idle", "", lambda _errand: (sys.executable, "-c", ""))
+    with pytest.raises(PeerError, match="1 instances were sent, 0 are stored"):
+        errand.run(idle, one, many, tmp_path)
+    broken = Sender("broken", "", lambda _errand: (sys.executable, "-c", "raise SystemExit('no')"))
+    with pytest.raises(PeerError, match="it ended with 1: no"):
+        errand.run(broken, one, many, tmp_path)
+
+
+def test_without_a_storescp_there_is_nobody_to_send_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["bench", "send", "--quick", "--folder", str(tmp_path)]) == 1
+    assert "nobody to send to: storescp is not installed (Debian: dcmtk)" in capsys.readouterr().err
+
+
+def test_ratios_of_senders_are_taken_within_a_round() -> None:
+    seconds = {"box-send": (1.0, 4.0, 0.2), "dcmsend": (2.0, 5.0, 0.1)}
+    trials = [
+        send.Trial(name, SMALL, n, errand.Taken(11, each, each, 0.001, 10**6))
+        for name, rounds in seconds.items()
+        for n, each in enumerate(rounds)
+    ]
+    assert send.ratio(trials, SMALL, "box-send", "dcmsend") == pytest.approx(1.25)  # of 2.0, 1.25 and 0.5
+    rows = [
+        (row.sender, *(round(each, 3) for each in (row.rate, row.slowest, row.fastest))) for row in send.rows_of(trials)
+    ]
+    assert rows == [("box-send", 10.0, 2.5, 50.0), ("dcmsend", 5.0, 2.0, 100.0)]
+    assert send.ratio([send.Trial("box", SMALL, 1, None, "it broke")], SMALL, "box", "dcmsend") is None

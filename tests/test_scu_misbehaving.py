@@ -6,7 +6,6 @@ import socket
 import struct
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -315,43 +314,6 @@ def test_a_file_that_is_no_longer_what_was_selected(tmp_path: Path) -> None:
         results = [session.send(item) for item in (changed, junk, fifo, folder)]
         assert all(isinstance(result, Rejected) for result in results), results
         assert session.send(CT) == Delivered()
-
-
-def test_memory_does_not_grow_with_the_object(tmp_path: Path) -> None:
-    size = 300 * 1024 * 1024
-    big = made(tmp_path, CT.sop_class, CT.transfer_syntax, "1.2.3", b"")
-    with big.path.open("ab") as file:
-        file.truncate(file.tell() + size)
-    got: list[int] = []
-
-    def reader(talk: Talk) -> None:
-        talk.accept(longest=0)
-        request: dict[int, bytes] = {}
-        total, buffer = 0, bytearray(1 << 17)
-        while True:
-            _, length = struct.unpack(">BxI", talk.read(6))
-            head = talk.read(6)
-            if head[5] & 1:
-                request = peers.elements(talk.read(length - 6))
-                continue
-            left = length - 6
-            while left:
-                left -= talk.sock.recv_into(buffer, min(left, len(buffer)))
-            total += length - 6
-            if head[5] & 2:
-                break
-        got.append(total)
-        talk.respond(request, 0)
-        talk.message()
-
-    tracemalloc.start()
-    try:
-        assert met_by(reader, Timeouts(response=60.0), big) == Delivered()
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert got == [size]
-    assert peak < 5 * 1024 * 1024
 
 
 def test_abort_from_another_thread_wakes_who_waits() -> None:

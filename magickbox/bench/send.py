@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from magickbox.bench import errand, objects, wire
 from magickbox.bench.errand import Taken
 from magickbox.bench.objects import Kind
-from magickbox.bench.senders import Sender
+from magickbox.bench.senders import FEW, Sender
 from magickbox.dicom.part10 import file_header
 from magickbox.errors import PeerError
 
@@ -75,7 +75,8 @@ class Comparison:
             for number in range(1, self.rounds + 1):
                 for kind in self.kinds:
                     for sender in self.senders:
-                        trials.append(_one(sender, kind, number, files[kind], folder))
+                        one, few, many = files[kind]
+                        trials.append(_one(sender, kind, number, (one, few if sender.is_slow else many), folder))
                         tell(trials[-1])
         return trials
 
@@ -88,15 +89,18 @@ def _one(sender: Sender, kind: Kind, number: int, files: tuple[Path, Path], fold
 
 
 @contextlib.contextmanager
-def _files(folder: Path, counts: Mapping[Kind, int]) -> Iterator[dict[Kind, tuple[Path, Path]]]:
-    """For each kind of object a folder with one file and one with many, for as long as the block lasts."""
+def _files(folder: Path, counts: Mapping[Kind, int]) -> Iterator[dict[Kind, tuple[Path, Path, Path]]]:
+    """For each kind of object folders with one file, with few and with many, for as long as the block lasts."""
     with TemporaryDirectory(dir=folder) as own:
         made = {}
         for number, (kind, count) in enumerate(counts.items()):
-            one, many = Path(own) / kind.name / "one", Path(own) / kind.name / "many"
+            one, few, many = (Path(own) / kind.name / name for name in ("one", "few", "many"))
             _study(one, kind, 2 * number, 1)
             _study(many, kind, 2 * number + 1, count)
-            made[kind] = one, many
+            few.mkdir()
+            for file in sorted(many.iterdir())[:FEW]:
+                (few / file.name).hardlink_to(file)
+            made[kind] = one, few, many
         yield made
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from magickbox.bench.receivers import outside
 
 PDU = 131072
+FEW = 100
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Errand:
 class Sender:
     """One that sends. ``command`` is a program that sends and ends; None for the box, which does it by itself.
 
-    ``missing`` says why it cannot be measured here, and is None if it can.
+    ``missing`` says why it cannot be measured here, and is None if it can. ``is_slow`` is True if it gets FEW instances
+    at most, lest a run take hours.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Sender:
     command: Callable[[Errand], tuple[str, ...]] | None
     missing: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: {"TCP_NODELAY": "1"})
+    is_slow: bool = False
 
 
 def magickbox(*arguments: object) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ def _stock() -> Sender:
         "stock: `dcmread` and `send_c_store`",
         lambda errand: (sys.executable, "-m", "magickbox.bench.stocksender", str(errand.port), str(errand.files)),
         environment={},
+        is_slow=True,
     )
 
 

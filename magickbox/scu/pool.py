@@ -163,6 +163,7 @@ class _Pooled:
         session = self._pool.connect_anew(*self._asked)
         if isinstance(session, Retry):
             return session
+        self._session.rest()
         self._session = session
         if self._aborted:  # meanwhile, and the one that was ended
             session.abort()
