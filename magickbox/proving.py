@@ -87,6 +87,7 @@ class Proving:
 
     def put_off(self, tx: Transaction, delivery: Delivery) -> bool:
         """True if its answer may still come, so that there is nothing to do before that; it is tried again then."""
+        self._attempted.discard(delivery.id)
         asked = self._asked(tx, delivery)
         if asked.state is not S.ASKED or asked.left <= 0 or deliveries.pending_items(tx, delivery.id):
             return False

@@ -12,6 +12,7 @@ from boxprocess import BoxProcess, running, send, until
 from commitpeer import Archive, Asked, call, report_of
 from studies import study
 
+from magickbox.cli.main import main
 from magickbox.datafolder import DataFolder
 from magickbox.delivery import Delivery
 from magickbox.job import JobState
@@ -57,7 +58,9 @@ def port_of(box: BoxProcess) -> int:
 
 
 @pytest.mark.parametrize("receivers", [0, 1], ids=["one process", "a receiver process"])
-def test_a_job_is_done_when_the_pacs_has_committed(tmp_path: Path, receivers: int) -> None:
+def test_a_job_is_done_when_the_pacs_has_committed(
+    tmp_path: Path, receivers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, where, sent = tmp_path / "box", list[int](), images(tmp_path)
 
     def found(archive: Archive, asked: Asked) -> None:
@@ -82,6 +85,12 @@ def test_a_job_is_done_when_the_pacs_has_committed(tmp_path: Path, receivers: in
     (told,) = json.loads(receipt.read_text())["deliveries"]
     assert [each["state"] for each in told["proofs"]] == ["FAILED", "COMMITTED"]
     assert told["proofs"][1]["transaction"] == archive.questions[1].transaction
+    assert main(["jobs", "show", delivery.job, "--data", str(root)]) == 0
+    shown = capsys.readouterr().out
+    assert "storage commitment FAILED" in shown
+    assert "storage commitment COMMITTED" in shown
+    assert main(["explain", delivery.job, "--data", str(root)]) == 0
+    assert "verified by storage commitment" in capsys.readouterr().out
     log = (root / "logs" / "routing.log").read_text()
     assert "1 of 3 instances not committed by storage commitment: 0x0112 no such object instance" in log
     assert "committed by storage commitment" in log.splitlines()[-1]
