@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from magickbox.clock import Clock, to_text
 from magickbox.delivery import Delivery, DeliveryItem, DeliveryState, ItemState
-from magickbox.destination import Delivered, Result, Retry
+from magickbox.destination import Delivered, Destination, Result, Retry
 from magickbox.errors import DiskFull
 from magickbox.ledger import Ledger, Transaction, deliveries, endings
 from magickbox.logs import Note
@@ -113,7 +113,7 @@ class Courier:
         instance. Raises Stopping.
         """
         tally = Tally()
-        begun = self.commit(lambda tx: self._begin_in(tx, delivery.id))
+        begun = self.commit(lambda tx: self._begin_in(tx, delivery.id, delivery.destination))
         if begun is None:
             return tally
         n, items = begun
@@ -128,12 +128,12 @@ class Courier:
         self._conclude(delivery, n, tally)
         return tally
 
-    def _begin_in(self, tx: Transaction, number: int) -> tuple[int, list[DeliveryItem]] | None:
-        """The attempt's number and what is left to send; None if its job was held or it was taken back just now.
+    def _begin_in(self, tx: Transaction, number: int, to: Destination) -> tuple[int, list[DeliveryItem]] | None:
+        """The attempt's number and what is left to send; None if it was held, taken back or moved just now.
 
         None as well while everything is sent and the destination may still say that it has it.
         """
-        if not deliveries.is_wanted(tx, number):
+        if not deliveries.is_wanted(tx, number) or deliveries.get(tx, number).destination != to:
             return None
         delivery = deliveries.get(tx, number)
         if self._proving.is_wanted(delivery) and self._proving.put_off(tx, delivery):

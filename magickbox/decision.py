@@ -12,6 +12,7 @@ from typing import Protocol
 
 from magickbox.delivery import Priority
 from magickbox.destination import Destination
+from magickbox.group import Choice, Pick, aim, pick_without_state
 from magickbox.resultcheck import Came, CheckFinding, Damage, examine
 from magickbox.routing import Endpoint, InstanceFilter, Rule, Rules, TagTest, matches_whole
 from magickbox.tagpath import TagPath
@@ -158,6 +159,7 @@ class PlannedDelivery:
     instances: tuple[Candidate, ...]
     held: str = ""  # why it is not to be sent
     priority: Priority = Priority.NORMAL
+    choice: Choice | None = None  # of a member, if it is for a group
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,9 @@ class Decision:
     deliveries: tuple[PlannedDelivery, ...]
 
 
-def decide(rules: Rules, facts: Facts, look: Look, damage: Damage = lambda _path: "") -> Decision:
+def decide(
+    rules: Rules, facts: Facts, look: Look, damage: Damage = lambda _: "", pick: Pick = pick_without_state
+) -> Decision:
     """Decide by the rules what is to be done with a job whose processing has ended."""
     listings: dict[str, Listing] = {}
 
@@ -191,7 +195,7 @@ def decide(rules: Rules, facts: Facts, look: Look, damage: Damage = lambda _path
         if rule.last and finding.applies:
             ended_by = index
         findings.append(finding)
-    deliveries = tuple(delivery for finding in findings for delivery in _plan(finding, facts))
+    deliveries = tuple(delivery for finding in findings for delivery in _plan(finding, facts, pick))
     return Decision(facts, rules.digest, tuple(findings), deliveries)
 
 
@@ -268,24 +272,26 @@ def _try_test(test: TagTest, files: Sequence[Candidate]) -> tuple[TestFinding, s
     return TestFinding(test, len(passed), shown, len(seen)), passed
 
 
-def _plan(finding: RuleFinding, facts: Facts) -> list[PlannedDelivery]:
+def _plan(finding: RuleFinding, facts: Facts, pick: Pick) -> list[PlannedDelivery]:
     """The deliveries of a rule, each gated by the nearest applying gate before it."""
     applying = [each for each in finding.endpoints if each.verdict is Verdict.APPLIES]
     planned: list[PlannedDelivery] = []
     gate: int | None = None
     for each in applying:
+        destination, choice = aim(each.endpoint.destination, each.selected, pick)
         planned.append(
             PlannedDelivery(
                 rule=finding.index,
                 rule_name=finding.rule.name,
                 entry=each.index,
-                destination=each.endpoint.destination.for_job(facts.calling_ae, facts.called_ae, facts.sender),
+                destination=destination.for_job(facts.calling_ae, facts.called_ae, facts.sender),
                 gate=each.endpoint.gate,
                 waits_for=gate,
                 has_fallback=each.endpoint.gate and each is not applying[-1],
                 instances=each.selected,
                 held="; ".join(map(str, finding.failed)),
                 priority=each.endpoint.priority,
+                choice=choice,
             )
         )
         gate = each.index if each.endpoint.gate else gate

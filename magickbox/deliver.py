@@ -18,6 +18,7 @@ from magickbox.courier import Courier, Stopping
 from magickbox.delivery import Delivery
 from magickbox.destinationqueue import DestinationQueue, Means
 from magickbox.errors import DiskFull
+from magickbox.grouping import Groups, Moving
 from magickbox.ledger import Ledger, endings, queues
 from magickbox.logs import Note, silent
 from magickbox.pace import Pace
@@ -34,7 +35,7 @@ LAST_GRACE = 2.0
 class Deliver:
     """The stage. ``folder_of`` gives a job's folder; ``reached`` is called at each step of section 8.
 
-    ``policy_of`` says how a destination wants to be served; it is asked again each time.
+    ``policy_of`` says how a destination wants to be served, ``groups`` which there are; they are asked each time.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Deliver:
         *,
         policy_of: Callable[[Lane], DestinationPolicy] = lambda _lane: DestinationPolicy(),
         provers: Provers | None = None,
+        groups: Groups = lambda: {},
         pace: Pace | None = None,
         note: Note = silent,
         reached: Reached = unwatched,
@@ -66,6 +68,7 @@ class Deliver:
         )
         self.reported = self._proving.reported
         courier = Courier(ledger, sender, folder_of, self._pace, self._proving, note, reached, now, rng, self._stopping)
+        self._moving = Moving(ledger, courier.commit, groups, note)
         self._receipts = Receipts(ledger, folder_of, note)
         self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self._woken.set)
 
@@ -145,16 +148,17 @@ class Deliver:
                 self._woken.set()
 
     def _look(self) -> None:
-        """End the jobs that have nothing left, see that each destination has a queue, and wake them all.
+        """End the jobs that have nothing left, move what another member of a group can take, and wake all queues.
 
         Receipts are written last: they are looked at again at the next wake.
         """
         if self._unsettled.is_set():  # not after each delivery: it looks at every job that delivers
             self._unsettled.clear()
             self._means.courier.commit(endings.settle_all)
+        self._moving.move_all()
         with self._ledger.reading() as tx:
             wanted = queues.lanes(tx)
-        for lane in wanted:
+        for lane in (*wanted, *self._moving.unreachable()):
             if lane not in self._queues:
                 self._queues[lane] = DestinationQueue(lane, partial(self._policy_of, lane), self._means)
         for queue in self._queues.values():

@@ -64,7 +64,8 @@ class NewDelivery:
 
     ``waits_for`` is the position, in the sequence handed over with it, of the nearest gate before it in its rule.
     ``has_fallback`` says that a later entry takes over if this one fails: its retry budget is then short. ``held``, if
-    not empty, says why it is not to be sent: it is DEAD from the beginning, until a person tries it.
+    not empty, says why it is not to be sent: it is DEAD from the beginning, until a person tries it. ``group`` is the
+    group of destinations that it is for, if any, and ``study`` the study by which its member was chosen.
     """
 
     rule: str
@@ -76,6 +77,8 @@ class NewDelivery:
     items: tuple[NewItem, ...]
     held: str = ""
     priority: Priority = Priority.NORMAL
+    group: str = ""
+    study: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from magickbox.clock import Clock, to_text
 from magickbox.courier import Courier, Stopping, Tally
 from magickbox.delivery import Delivery
+from magickbox.destination import Destination
 from magickbox.ledger import Ledger, Transaction, queues
 from magickbox.logs import Note
 from magickbox.pace import Pace
@@ -166,9 +167,10 @@ class DestinationQueue:
             return pause if left is None else min(left, pause)
         with self._means.ledger.reading() as tx:
             waiting = queues.oldest(tx, self.lane)
-        if waiting is None:
+        goal = self._policy().asked if waiting is None else waiting.destination
+        if goal is None:
             return None
-        self._probe(waiting)
+        self._probe(goal)
         return 0.0
 
     def _give_up(self, state: QueueState, moment: datetime) -> float | None:
@@ -187,9 +189,9 @@ class DestinationQueue:
                 lefts.append(left)
         return min(lefts, default=None)
 
-    def _probe(self, waiting: Delivery) -> None:
+    def _probe(self, goal: Destination) -> None:
         """Ask the destination whether it is there; if so, all that is open goes on at once."""
-        said = self._means.sender.probe(waiting.destination)
+        said = self._means.sender.probe(goal)
         moment, pace, rng = self._means.now(), self._means.pace, self._means.rng
         if said is not None:
             self._change(lambda was: replace(was, circuit=was.circuit.unanswered(moment, said.reason, pace, rng)))
@@ -197,6 +199,7 @@ class DestinationQueue:
         self._change(lambda was: replace(was, circuit=was.circuit.answered()))
         for worker in self.workers:
             worker.woken.set()
+        self._means.changed()  # what waits for another member of its group may come here
 
     def _change(self, how: Callable[[QueueState], QueueState]) -> None:
         was, state = self._means.courier.commit(lambda tx: self._change_in(tx, how))

@@ -47,7 +47,8 @@ def log_lines(decision: Decision) -> list[dict[str, object]]:
         if not finding.endpoints:
             lines.append({**named, "matched": _word(matched), "reason": rule_reason(finding, decision.facts)})
         for each in finding.endpoints:
-            lines.append({**named, "matched": _word(matched), **_entry_facts(each, finding, decision.facts)})
+            told = {**_entry_facts(each, finding, decision.facts), **_choice_facts(decision, finding.index, each.index)}
+            lines.append({**named, "matched": _word(matched), **told})
     return lines
 
 
@@ -103,6 +104,13 @@ def _entry_facts(finding: EndpointFinding, rule: RuleFinding, facts: Facts) -> d
     if rule.failed and finding.verdict is Verdict.APPLIES:
         told |= {"held": "; ".join(map(str, rule.failed))}
     return told | {"to": finding.endpoint.destination, "reason": endpoint_reason(finding, rule, facts)}
+
+
+def _choice_facts(decision: Decision, rule: int, entry: int) -> dict[str, object]:
+    """Which member of a group takes an entry's files, and why."""
+    planned = (each for each in decision.deliveries if (each.rule, each.entry) == (rule, entry))
+    choice = next((each.choice for each in planned), None)
+    return {"member": choice.member, "because": choice.why} if choice else {}
 
 
 def _rule(finding: RuleFinding, facts: Facts, with_values: bool) -> dict[str, Any]:
@@ -178,6 +186,8 @@ def _delivery(planned: PlannedDelivery) -> dict[str, Any]:
         "held": planned.held,
         "priority": planned.priority.word,
         "verify": getattr(planned.destination, "verify", NO_PROOF).how,
+        "group": planned.choice.group if planned.choice else "",
+        "because": planned.choice.why if planned.choice else "",
     }
 
 
@@ -246,7 +256,8 @@ def _planned_line(planned: PlannedDelivery) -> str:
     when += "" if planned.priority is Priority.NORMAL else f", {planned.priority.word}"
     how = getattr(planned.destination, "verify", NO_PROOF).how
     what += f", verified by {WORDS[how]}" if how in WORDS else ""
-    return f"{when}: {what}"
+    why = f", for {planned.choice.group}: {planned.choice.why}" if planned.choice else ""
+    return f"{when}: {what}{why}"
 
 
 def _quoted(text: str) -> str:

@@ -33,11 +33,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class DestinationPolicy:
-    """How a destination wants to be served: deliveries at once, over one association each; when; how much."""
+    """How a destination wants to be served: deliveries at once, over one association each; when; how much.
+
+    ``asked`` is how it is asked whether it is there while nothing waits for it, because others stand in for it.
+    """
 
     connections: int = 1
     hours: Hours | None = None
     rate: Rate = field(default_factory=Rate)
+    asked: Destination | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from magickbox.decision import Decision, Facts, PlannedDelivery, decide
 from magickbox.delivery import NewDelivery, NewItem
 from magickbox.errors import MagickboxError
 from magickbox.explanation import explain, log_lines
+from magickbox.grouping import Picking
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
-from magickbox.ledger import Ledger, Transaction, deliveries, endings, jobs
+from magickbox.ledger import Ledger, Transaction, deliveries, endings, groups, jobs
 from magickbox.logs import Note, Seldom
 from magickbox.processor import FAILED, NO_PROCESSOR
 from magickbox.resultcheck import Came
@@ -25,10 +26,10 @@ PAUSE = 5.0
 _NO_RULE = "the outcome is failed and no rule took it"
 
 
-def decision_for(job: Job, folder: Path, rules: Rules, came: Came) -> Decision:
+def decision_for(job: Job, folder: Path, rules: Rules, came: Came, ledger: Ledger) -> Decision:
     """Decide about one job with these rules; reads its files, writes nothing."""
     facts = Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR, job.peer, came)
-    return decide(rules, facts, look_below(folder), damage_below(folder))
+    return decide(rules, facts, look_below(folder), damage_below(folder), Picking(ledger))
 
 
 def came_of(tx: Transaction, job: Job, rules: Rules) -> Came:
@@ -116,12 +117,14 @@ class Route:
         rules = self._rules()
         with self._ledger.reading() as tx:
             came = came_of(tx, job, rules)
-        decision = decision_for(job, self._folder_of(job.id), rules, came)
+        decision = decision_for(job, self._folder_of(job.id), rules, came, self._ledger)
         self._reached(Step.DECIDED)
         why = json.dumps(explain(decision, with_values=False))
         with self._ledger.transaction() as tx:
             n = deliveries.record_decision(tx, job.id, decision.digest, why)
             ids = deliveries.plan(tx, job.id, n, as_new(decision.deliveries))
+            for choice in (each.choice for each in decision.deliveries if each.choice and each.choice.by_turn):
+                groups.took_turn(tx, choice.group, choice.member)
             moved = _move(tx, job, decision, len(ids))
         self._reached(Step.ROUTED)
         for line in log_lines(decision):
@@ -204,6 +207,8 @@ def as_new(planned: tuple[PlannedDelivery, ...]) -> list[NewDelivery]:
             items=tuple(NewItem(c.path, c.sop_instance, c.sop_class, c.transfer_syntax) for c in p.instances),
             held=p.held,
             priority=p.priority,
+            group=p.choice.group if p.choice else "",
+            study=p.choice.study if p.choice else "",
         )
         for p in planned
     ]

@@ -6,13 +6,14 @@ Pure values: reading them from the routing JSON is ``rulefile``'s part, deciding
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import regex
 
 from magickbox.delivery import Priority
 from magickbox.destination import Destination
 from magickbox.errors import ConfigError
+from magickbox.group import STUDY, Group
 from magickbox.queueing import DestinationPolicy, Lane
 from magickbox.resultcheck import tags_for
 from magickbox.tagpath import TagPath
@@ -84,7 +85,7 @@ class Endpoint:
     """
 
     outcome: Pattern
-    destination: Destination
+    destination: Destination | Group
     gate: bool = False
     filters: tuple[InstanceFilter, ...] = ()
     priority: Priority = Priority.NORMAL
@@ -117,7 +118,8 @@ class Rule:
     def tags(self) -> frozenset[TagPath]:
         """Every element that its filters and checks look at."""
         filters = (each for endpoint in self.endpoints for each in endpoint.filters)
-        return frozenset(test.tag for each in filters for test in each.tests) | tags_for(self.checks)
+        for_groups = {STUDY for endpoint in self.endpoints if isinstance(endpoint.destination, Group)}
+        return frozenset(test.tag for each in filters for test in each.tests) | tags_for(self.checks) | for_groups
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Rules:
     """All rules in the order in which they are looked at, and the digest of the text they came from.
 
     ``warnings`` are sentences about what is allowed but seems unwise; ``destinations`` are those that have names,
-    ``policies`` say how each of them wants to be served.
+    ``policies`` say how each of them wants to be served; ``groups`` are made of them.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -133,11 +135,15 @@ class Rules:
     warnings: tuple[str, ...] = ()
     destinations: Mapping[str, Destination] = field(default_factory=dict, hash=False)
     policies: Mapping[str, DestinationPolicy] = field(default_factory=dict, hash=False)
+    groups: Mapping[str, Group] = field(default_factory=dict, hash=False)
 
     def policy_of(self, lane: Lane) -> DestinationPolicy:
         """How a destination wants to be served; one that goes back to its senders has a queue for each."""
         named = self.policies.get(lane) or self.policies.get(lane.rpartition("@")[0])
-        return named or DestinationPolicy()
+        policy = named or DestinationPolicy()
+        if any(lane in group.names for group in self.groups.values()):
+            return replace(policy, asked=self.destinations[lane].for_job("", "", ""))
+        return policy
 
     def tags_below(self, directory: str) -> frozenset[TagPath]:
         """Every element that some active rule looks at in the files below a directory."""

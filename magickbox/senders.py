@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry, StowDestination
 from magickbox.dicomweb.store import StowSender
 from magickbox.folders.store import FolderSender
+from magickbox.group import Group
 from magickbox.owncalls import OwnCalls
 from magickbox.proof import How
 from magickbox.prover import Provers
@@ -39,6 +40,7 @@ def probe(destination: Destination) -> Retry | None:
 def destination_problems(rules: Rules) -> dict[str, list[str]]:
     """What is wrong with each destination of some rules, as far as can be told without calling it."""
     by_kind = ByKind(senders(OwnCalls()))
-    inline = {str(each.destination): each.destination for rule in rules.rules for each in rule.endpoints}
+    entries = (each.destination for rule in rules.rules for each in rule.endpoints)
+    inline = {str(each): each for each in entries if not isinstance(each, Group)}
     every = {**inline, **{str(each): each for each in rules.destinations.values()}}
     return {name: by_kind.problems(each) for name, each in every.items()}

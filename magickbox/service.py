@@ -108,7 +108,8 @@ class Box:
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
             self.ledger, sender, self.folder_of, policy_of=lambda lane: self.rules.current().policy_of(lane),
-            provers=provers(own_calls, sender.now), pace=tuning.pace, note=routing_note, reached=reached,
+            provers=provers(own_calls, sender.now), groups=lambda: self.rules.current().groups, pace=tuning.pace,
+            note=routing_note, reached=reached,
         )  # fmt: skip
         self.route = Route(self.ledger, self.folder_of, self.rules.current, self.deliver.wake, routing_note, reached)
         runner = Runner(

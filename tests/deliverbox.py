@@ -12,6 +12,7 @@ from planned import routed, with_files
 from magickbox.deliver import Deliver
 from magickbox.delivery import DeliveryState, ItemState, NewDelivery
 from magickbox.destination import Delivered, DicomDestination, Rejected, Result, Retry
+from magickbox.grouping import Groups
 from magickbox.job import JobState, Move
 from magickbox.ledger import Ledger, deliveries, jobs
 from magickbox.pace import Pace
@@ -34,6 +35,7 @@ class Box:
     reached: Reached = unwatched
     policy_of: Callable[[Lane], DestinationPolicy] = lambda _lane: DestinationPolicy()
     provers: Provers | None = None
+    groups: Groups = dict
     notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
 
     def stage(self) -> Deliver:
@@ -44,6 +46,7 @@ class Box:
             lambda job: self.folder / job,
             policy_of=self.policy_of,
             provers=self.provers,
+            groups=self.groups,
             pace=self.pace,
             note=lambda level, event, facts: self.notes.append((level, event, dict(facts))),
             reached=self.reached,

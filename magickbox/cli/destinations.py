@@ -1,13 +1,16 @@
 """``magickbox destinations``: how each destination's queue stands; pause, drain, resume, echo."""
 
 import argparse
+from collections.abc import Sequence
 
 from magickbox.cli import places
 from magickbox.cli.doing import do
 from magickbox.cli.output import complain, moment, print_json, print_table, shown
-from magickbox.destination import Destination, DicomDestination, Rejected, Retry
-from magickbox.ledger import queues
+from magickbox.destination import DicomDestination, Rejected, Retry, needs_job
+from magickbox.group import Group
+from magickbox.ledger import Transaction, queues
 from magickbox.ledger.queues import QueueLine
+from magickbox.routing import Rules
 from magickbox.rules.file import load
 from magickbox.scu.echo import echo
 from magickbox.senders import probe
@@ -46,7 +49,9 @@ def run_echo(args: argparse.Namespace) -> int:
     ledger = places.ledger_to_read(args)
     with ledger.reading() as tx:
         line = queues.find(tx, args.destination)
-        destination = _as_now(args, queues.newest_destination(tx, line.name))
+        named = _rules(args).destinations.get(line.name)
+        was = queues.newest_destination(tx, line.name) if named is None or needs_job(named) else named
+        destination = was if named is None else was.as_now(named)
     result = echo(destination) if isinstance(destination, DicomDestination) else probe(destination)
     if isinstance(result, Retry | Rejected):
         return complain(f"{line.name}: {shown(result.reason)}")
@@ -56,11 +61,10 @@ def run_echo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _as_now(args: argparse.Namespace, destination: Destination) -> Destination:
-    """Where its name points by the rules in force."""
+def _rules(args: argparse.Namespace) -> Rules:
+    """The rules in force."""
     rules, settings = places.data_folder(args).last_good_rules, places.settings(args).settings
-    named = load(rules, settings.me, settings.me_port).destinations if rules.exists() else {}
-    return destination.as_now(named[destination.name]) if destination.name in named else destination
+    return load(rules, settings.me, settings.me_port) if rules.exists() else Rules()
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -68,11 +72,13 @@ def run_list(args: argparse.Namespace) -> int:
     ledger = places.ledger_to_read(args)
     with ledger.reading() as tx:
         lines = queues.overview(tx)
+        every = [_group_as_told(tx, group, lines) for group in _rules(args).groups.values()]
     if args.json:
-        print_json([_as_told(line) for line in lines])
+        print_json([*every, *(_as_told(line) for line in lines)])
         return 0
     head = ("NAME", "STATE", "SINCE", "OPEN", "DEAD", "OLDEST", "NEXT TRY", "REASON")
-    print_table(head, [_row(line) for line in lines], "no destinations")
+    groups = [(told["name"], "GROUP", "-", told["open"], told["dead"], "-", "-", told["reason"]) for told in every]
+    print_table(head, [*groups, *(_row(line) for line in lines)], "no destinations")
     return 0
 
 
@@ -95,4 +101,22 @@ def _as_told(line: QueueLine) -> dict[str, object]:
         "oldest": line.oldest,
         "next_try": line.next_try,
         "reason": line.reason,
+    }
+
+
+def _group_as_told(tx: Transaction, group: Group, lines: Sequence[QueueLine]) -> dict[str, object]:
+    """A group as people read it, with its members' state; ``open`` and ``dead`` count all that its members have."""
+    own = [line for line in lines if line.name in group.names]
+    states = {name: queues.state_of(tx, name).word for name in group.names}
+    return {
+        "name": group.name,
+        "state": "GROUP",
+        "since": None,
+        "open": sum(line.open for line in own),
+        "dead": sum(line.dead for line in own),
+        "oldest": None,
+        "next_try": None,
+        "reason": f"{group.policy} of {', '.join(f'{name} ({state})' for name, state in states.items())}",
+        "policy": group.policy,
+        "members": [{"name": name, "state": state} for name, state in states.items()],
     }

@@ -29,12 +29,13 @@ def run(args: argparse.Namespace) -> int:
     """Decide anew with today's rules (or those of --routing) and print what was looked at; nothing is sent."""
     data = places.data_folder(args)
     rules = _rules(args, data, places.settings(args).settings)
-    with places.ledger_to_read(args).reading() as tx:
+    ledger = places.ledger_to_read(args)
+    with ledger.reading() as tx:
         job = jobs.get(tx, args.job)
         came = came_of(tx, job, rules)
     if job.state not in HAS_FOLDER:
         raise NotFound(f"{job.id} is {job.state}: its files are not there any more")
-    decision = decision_for(job, data.jobs / job.id, rules, came)
+    decision = decision_for(job, data.jobs / job.id, rules, came, ledger)
     if args.json:
         print_json(explain(decision, with_values=True))
         return 0

@@ -94,11 +94,11 @@ def _add(tx: Transaction, job: str, n: int, new: NewDelivery, gate: int | None) 
     added = tx.execute(
         "INSERT INTO deliveries (job, decision, rule, entry, lane, destination, host, port, calling_ae, called_ae,"
         " gate, waits_for, fallback, state, opened, next_try, ended, reason, instances,"
-        " priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " priority, grp, study) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job, n, new.rule, new.entry, lane_of(new.destination), *to_row(new.destination), int(new.gate), gate,
             int(new.has_fallback), state, moment, moment, ended, reason, len(new.items),
-            new.priority,
+            new.priority, new.group, new.study,
         ),
     )  # fmt: skip
     number = added.lastrowid
@@ -217,7 +217,10 @@ def begin_attempt(tx: Transaction, delivery: int) -> int:
     """Record that an attempt begins and return its number."""
     last = tx.execute("SELECT coalesce(max(n), 0) FROM delivery_attempts WHERE delivery = ?", (delivery,)).fetchone()
     n = int(last[0]) + 1
-    tx.execute("INSERT INTO delivery_attempts (delivery, n, began) VALUES (?, ?, ?)", (delivery, n, to_text(now())))
+    tx.execute(
+        "INSERT INTO delivery_attempts (delivery, n, began, lane) SELECT id, ?, ?, lane FROM deliveries WHERE id = ?",
+        (n, to_text(now()), delivery),
+    )
     return n
 
 

@@ -180,6 +180,10 @@ def overview(tx: Transaction) -> list[QueueLine]:
         if state.circuit.is_open:
             soonest = soonest and state.circuit.next_probe
         lines.append(QueueLine(str(name), state, int(n_open), int(n_dead), first, soonest))
+    others = tx.execute("SELECT name FROM queues WHERE name NOT IN (SELECT lane FROM deliveries)").fetchall()
+    for name in (str(row[0]) for row in others):  # all that it was to get has moved to another member of its group
+        state = state_of(tx, name)
+        lines.append(QueueLine(name, state, 0, 0, None, state.circuit.next_probe if state.circuit.is_open else None))
     return sorted(lines, key=lambda line: line.name)
 
 

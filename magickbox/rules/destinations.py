@@ -7,7 +7,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from magickbox.clock import seconds
-from magickbox.destination import Destination, DicomDestination, FolderDestination, Line, Secret, StowDestination, Tls
+from magickbox.destination import (
+    SENDER,
+    Destination,
+    DicomDestination,
+    FolderDestination,
+    Line,
+    Secret,
+    StowDestination,
+    Tls,
+)
+from magickbox.group import Group, Policy
 from magickbox.pathpattern import DEFAULT_PATTERN, parse_path_pattern
 from magickbox.positionedjson import Path
 from magickbox.proof import How, Verify
@@ -58,6 +68,33 @@ def _transfer_syntaxes(value: Mapping[str, Any]) -> TransferSyntaxes:
     return TransferSyntaxes(**{key: tuple(uid_of(each) or each for each in listed) for key, listed in value.items()})
 
 
+def groups(named: Mapping[str, Any], plain: Mapping[str, Destination]) -> dict[str, Group]:
+    """The groups among what has names, made of those that are none."""
+    return {
+        name: Group(name, tuple(plain[each] for each in value["members"]), Policy(value.get("policy", "failover")))
+        for name, value in named.items()
+        if is_group(value)
+    }
+
+
+def is_group(value: object) -> bool:
+    """True for what is written as a group."""
+    return "members" in _object(value)
+
+
+def _group_problems(name: str, named: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for n, member in enumerate(_list(_object(named[name]).get("members"))):
+        path: Path = ("destinations", name, "members", n)
+        if not isinstance(member, str):
+            continue
+        if member not in named:
+            yield path, _no_such(member, {each: value for each, value in named.items() if not is_group(value)})
+        elif is_group(named[member]):
+            yield path, f"'{member}' is a group: a group is made of destinations, not of groups"
+        elif _object(named[member]).get("IP") == SENDER:
+            yield path, f"'{member}' goes back to the sender, so that nobody can stand in for it"
+
+
 def _line(value: Mapping[str, Any]) -> Line:
     queue = value.get("queue", {})
     return Line(queue.get("stall"), queue.get("least_speed"))
@@ -90,6 +127,7 @@ def problems(document: object) -> Iterator[tuple[Path, str]]:
         if name not in named:
             yield path, _no_such(name, named)
     for name, value in named.items():
+        yield from _group_problems(name, named)
         for key, said in _stow_problems(_object(value)):
             yield ("destinations", name, key), said
         for key in _LINE & set(_object(_object(value).get("queue")) if _object(value).get("kind") == "folder" else ()):

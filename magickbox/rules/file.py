@@ -17,7 +17,7 @@ from magickbox.positionedjson import Document, NotJson, Path, read
 from magickbox.resultcheck import CHECKS
 from magickbox.routing import Endpoint, InstanceFilter, Pattern, Rule, Rules, TagTest, pattern
 from magickbox.rules.check import Problem, problems, told
-from magickbox.rules.destinations import Translator, policy
+from magickbox.rules.destinations import Translator, groups, is_group, policy
 from magickbox.tagpath import parse_tag_path
 
 LARGEST = 1024 * 1024
@@ -89,7 +89,14 @@ def parse(text: str, source: str, me: str | None = None, me_port: int | None = N
     translation = _Translation(document.value.get("destinations", {}), me, me_port)
     rules = tuple(translation.rule(number, each) for number, each in enumerate(document.value["routing"]))
     unwise = tuple(told(problem, document, source) for problem in _unwise(document))
-    return Rules(rules, hashlib.sha256(text.encode()).hexdigest(), unwise, translation.named, translation.policies)
+    return Rules(
+        rules,
+        hashlib.sha256(text.encode()).hexdigest(),
+        unwise,
+        translation.named,
+        translation.policies,
+        translation.groups,
+    )
 
 
 class _Translation:
@@ -97,8 +104,10 @@ class _Translation:
 
     def __init__(self, named: Mapping[str, Any], me: str | None, me_port: int | None) -> None:
         self._destination = Translator(me, me_port).destination
-        self.named = {name: self._destination(value, name) for name, value in named.items()}
-        self.policies = {name: policy(value) for name, value in named.items()}
+        plain = {name: value for name, value in named.items() if not is_group(value)}
+        self.named = {name: self._destination(value, name) for name, value in plain.items()}
+        self.policies = {name: policy(value) for name, value in plain.items()}
+        self.groups = groups(named, self.named)
 
     def rule(self, number: int, value: Mapping[str, Any]) -> Rule:
         return Rule(
@@ -118,7 +127,7 @@ class _Translation:
 
     def _endpoint(self, outcome: str, value: Mapping[str, Any]) -> Endpoint:
         filters = tuple(_filter(each) for each in value.get("which", ()))
-        destination = self.named[value["to"]] if "to" in value else self._destination(value)
+        destination = {**self.named, **self.groups}[value["to"]] if "to" in value else self._destination(value)
         priority = Priority[value["priority"].upper()]
         return Endpoint(pattern(outcome), destination, _yes(value.get("break", 0)), filters, priority)
 
