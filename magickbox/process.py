@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,6 +19,7 @@ from magickbox.processor import NO_PROCESSOR, Outcome, Processor, choose
 from magickbox.runs.runner import Runner
 
 PAUSE = 5.0
+LOOK_EVERY = 1.0  # seconds until all jobs that are READY are looked at again, though nothing was told
 
 
 class Process:
@@ -37,7 +39,9 @@ class Process:
         self._ledger, self._runner, self._folder_of = ledger, runner, folder_of
         self._dropins, self._slots, self._has_room = dropins, slots, has_room
         self._on_processed, self._note = on_processed, note
-        self._wake = threading.Event()
+        self._wake, self._changed = threading.Event(), threading.Event()
+        self._ahead: deque[Job] = deque()
+        self._looked = float("-inf")
         self._stopping = threading.Event()
         self._running: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
@@ -63,7 +67,8 @@ class Process:
         self._give(job, partial(self._runner.rejoin, job, self._stopping.is_set))
 
     def wake(self) -> None:
-        """Something changed: a job was born or released, a processor appeared, a slot is free."""
+        """Something changed: a job was born or released, a processor appeared."""
+        self._changed.set()
         self._wake.set()
 
     def stop(self, patience: float) -> None:
@@ -87,13 +92,29 @@ class Process:
             self._wake.wait(timeout=1.0)
             self._wake.clear()
             try:
-                self._look_round()
+                if not self._go_on():
+                    self._look_round()
             except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
                 self._seldom.note(
                     "", "error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)}
                 )
 
+    def _go_on(self) -> bool:
+        """True if only slots became free, and jobs that the last look found ready for one fill them."""
+        if self._changed.is_set() or time.monotonic() > self._looked + LOOK_EVERY:
+            return False
+        while self._ahead and len(self._running) < self._slots and not self._stopping.is_set():
+            job = self._ahead.popleft()
+            with self._ledger.reading() as tx:
+                now_is = jobs.get(tx, job.id)
+            if now_is.state is JobState.READY and self._is_due(now_is):
+                self._take_safely(now_is)
+        return bool(self._ahead)
+
     def _look_round(self) -> None:
+        self._changed.clear()
+        self._looked = time.monotonic()
+        self._ahead.clear()
         self._remember(self._dropins())
         with self._ledger.reading() as tx:
             ready = jobs.in_state(tx, JobState.READY)
@@ -132,6 +153,8 @@ class Process:
             self._wait(job, "the disk is below its free-space mark (min_free)")
         elif len(self._running) < self._slots:
             self._give(job, partial(self._runner.run, job, processor, self._stopping.is_set))
+        else:
+            self._ahead.append(job)
 
     def _give(self, job: Job, run: Callable[[], bool]) -> None:
         """Start the thread of one run; raises RuntimeError, after which its slot is free again."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from magickbox.durable import fsync_folder, fsync_tree, make_folder, write_atomic
+from magickbox.durable import fsync_file, fsync_folder, fsync_tree, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
 from magickbox.processor import Outcome, Processor
 from magickbox.runs.cleaning import clean
@@ -25,7 +25,7 @@ def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
     """Step 10: a working directory that looks like a job folder; INPUT as hard links. Raises OSError."""
     attempt = job.attempt(n)
     make_folder(job.attempts)
-    make_folder(attempt.path)
+    attempt.path.mkdir(exist_ok=True)  # durable with the token beside it
     write_atomic(attempt.token, secrets.token_hex(16).encode(), mode=0o600)
     for folder in (attempt.input, attempt.output, attempt.tmp):
         folder.mkdir(exist_ok=True)
@@ -42,7 +42,10 @@ def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
 
 
 def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: dict[str, object]) -> None:
-    """Write run.json: when, which engine, version and digest, and how to find it again."""
+    """Write run.json: when, which engine, version and digest, and how to find it again.
+
+    It is durable with result.json: after a power cut there is nothing left to be found.
+    """
     run = {
         "began": began,
         "engine": "local",
@@ -52,7 +55,12 @@ def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: 
         "command": list(processor.command),
         **handle,
     }
-    _put(attempt.run, json.dumps(run, indent=1).encode() + b"\n")
+    _make_way(attempt.run)
+    part = attempt.run.with_name(".run.json.tmp")
+    part.unlink(missing_ok=True)
+    with open(part, "xb") as file:
+        file.write(json.dumps(run, indent=1).encode() + b"\n")
+    os.replace(part, attempt.run)
 
 
 def read_container_run(attempt: AttemptFolder) -> Processor | None:
@@ -84,9 +92,13 @@ def _processor_of(told: dict[str, Any]) -> Processor:
 
 def _put(path: Path, data: bytes) -> None:
     """Write a file of the box's own, in place of whatever the processor put there."""
+    _make_way(path)
+    write_atomic(path, data)
+
+
+def _make_way(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
-    write_atomic(path, data)
 
 
 def read_said(attempt: AttemptFolder) -> bytes | str | None:
@@ -172,8 +184,16 @@ class RunResult:
 
 
 def write_result(attempt: AttemptFolder, result: RunResult) -> None:
-    """Step 11, second half: result.json durable. Only this ends an attempt."""
+    """Step 11, second half: result.json durable, and run.json with it. Only this ends an attempt."""
+    with suppress(FileNotFoundError, PermissionError):
+        _fsync_own(attempt.run)
     _put(attempt.result, result.to_bytes(attempt.token.read_text()))
+
+
+def _fsync_own(path: Path) -> None:
+    """The processor may have put anything in the place of a file of the box's; then there is nothing to keep."""
+    if path.is_file() and not path.is_symlink():
+        fsync_file(path)
 
 
 def read_result(attempt: AttemptFolder) -> RunResult | None:
@@ -189,7 +209,10 @@ def read_result(attempt: AttemptFolder) -> RunResult | None:
 
 
 def publish(job: JobFolder, attempt: AttemptFolder, result: RunResult) -> None:
-    """Step 12, first half: OUTPUT by rename. May be called again after a kill."""
+    """Step 12, first half: OUTPUT by rename. May be called again after a kill.
+
+    The job's folder becomes durable with proc.json, which comes next; until PROCESSED all of it would be done again.
+    """
     if result.outcome.invalid is not None:
         _move_up(attempt, job.path / "proc.json.invalid")
     for path in (attempt.proc, attempt.output / "proc.json"):
@@ -198,7 +221,6 @@ def publish(job: JobFolder, attempt: AttemptFolder, result: RunResult) -> None:
     if attempt.output.exists() and not job.output.exists():
         os.rename(attempt.output, job.output)
     fsync_folder(attempt.path)
-    fsync_folder(job.path)
 
 
 def _move_up(attempt: AttemptFolder, target: Path) -> None:
