@@ -6,6 +6,7 @@ The data folder is a small tmpfs, so that the disk is really full; mounting it n
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,17 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
 def fill(folder: Path, leave: int = 0) -> Path:
     """A file beside the box's that takes all room but ``leave`` bytes."""
     path = folder / "filler"
-    status = os.statvfs(folder)
     with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(4096, status.f_bavail * status.f_frsize - leave))
+        while (room := _room(folder) - leave) > 0:
+            with suppress(OSError):  # the box has written something meanwhile
+                os.posix_fallocate(file.fileno(), 0, room)
+                break
     return path
+
+
+def _room(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def check_kept(root: Path, acknowledged: set[str]) -> None:
