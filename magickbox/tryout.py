@@ -126,7 +126,7 @@ def try_out(
     listing = look_below(workdir)("OUTPUT", frozenset())
     known = {instance.sop_instance for instance in taken.instances}
     return Tryout(
-        attempts.with_remark(outcome, sealed.remark),
+        attempts.with_remark(outcome, sealed),
         ended.exit_code,
         seconds,
         ended.peak_memory,

@@ -114,7 +114,7 @@ def test_an_output_that_is_gone_or_a_link_is_an_empty_folder(folder: JobFolder, 
     attempt.output.touch()
     assert attempts.read_said(attempt) is None
     assert attempts.seal(attempt).remark == "OUTPUT was replaced by a file; it is empty"
-    assert attempts.with_remark(Outcome("success", "well"), sealed.remark).message == f"well. {sealed.remark}"
+    assert attempts.with_remark(Outcome("success", "well"), sealed).message == f"well. {sealed.remark}"
     assert not attempt.output.is_symlink()
     assert os.listdir(attempt.output) == []
 
@@ -144,15 +144,54 @@ def test_an_output_holds_files_and_folders_of_the_box_and_no_traps(folder: JobFo
     Path(os.fsdecode(os.fsencode(deep) + b"/\xff\n")).write_text("x")
     sealed = attempts.seal(attempt)
     specials = 3 if os.geteuid() == 0 else 2
-    said = f"left out of OUTPUT: {specials} pipes, sockets or device nodes and 2 links that lead elsewhere"
+    said = (
+        f"left out of OUTPUT: {specials} pipes, sockets or device nodes and "
+        "3 links that lead elsewhere or nowhere (deep/circle, deep/out, deep/up)"
+    )
     assert sealed == attempts.Sealed(None, said)
     left = {path.name: path.lstat() for path in deep.iterdir()}
-    assert left.keys() >= {"circle", "input", "root", "closed", "\udcff\n"}
-    assert not left.keys() & {"out", "up", "pipe", "socket", "disk"}
+    assert left.keys() >= {"input", "root", "closed", "\udcff\n"}
+    assert not left.keys() & {"circle", "out", "up", "pipe", "socket", "disk"}
+    assert stat.S_ISREG(left["input"].st_mode)
     assert {status.st_uid for status in left.values()} == {os.geteuid()}
     assert stat.S_IMODE(left["root"].st_mode) == 0o755
     assert stat.S_IMODE(left["closed"].st_mode) == 0o400
     assert attempts.seal(attempt) == attempts.Sealed(), "again is harmless"
+
+
+def test_links_to_what_the_run_has_become_files(folder: JobFolder) -> None:
+    """A script may link instead of copying: INPUT of the run is gone when rules look at OUTPUT."""
+    attempt = attempts.prepare(folder, 1, FILES)
+    (attempt.output / "real").write_text("x")
+    for number, target in enumerate(
+        (attempt.input / FILES[0], "real", "0", attempt.output / "2", "../INPUT/1.2.2.dcm")
+    ):
+        (attempt.output / str(number)).symlink_to(str(target))
+    assert attempts.seal(attempt) == attempts.Sealed()
+    attempts.clear(attempt)
+    attempts.publish(folder, attempt, SUCCESS)
+    left = {path.name: path.read_bytes() for path in folder.output.iterdir() if not path.is_symlink()}
+    first, second = ((folder.input / name).read_bytes() for name in FILES)
+    assert left == {"real": b"x", "0": first, "1": b"x", "2": first, "3": first, "4": second}
+
+
+@pytest.mark.parametrize(("copied", "word"), [(False, "failed"), (True, "success")])
+def test_a_success_without_results_is_none(folder: JobFolder, copied: bool, word: str) -> None:
+    """Links to folders, to other files of the run, and to nothing are left out; what else is there may be enough."""
+    attempt = attempts.prepare(folder, 1, FILES)
+    for name, target in {"folder": attempt.input, "info": attempt.info, "none": "nothing", "z": "/tmp"}.items():
+        (attempt.output / name).symlink_to(str(target))
+    (attempt.output / "report.txt").write_text("no image")
+    if copied:
+        (attempt.output / "copy.dcm").write_bytes((attempt.input / FILES[0]).read_bytes())
+    sealed = attempts.seal(attempt)
+    said = "left out of OUTPUT: 4 links that lead elsewhere or nowhere (folder, info, none, …)"
+    assert (sealed.remark, sealed.lost, sealed.trouble) == (said, not copied, None)
+    outcome = attempts.with_remark(Outcome("success"), sealed)
+    assert outcome.success == word
+    assert outcome.message == (said if copied else f"no DICOM file is left in OUTPUT ({said})")
+    other = attempts.with_remark(Outcome("nothing found", "well"), sealed)
+    assert (other.success, other.message) == ("nothing found", f"well. {said}"), "its own word stands"
 
 
 def test_a_change_of_what_was_received_is_found(box: TestBox, folder: JobFolder) -> None:

@@ -84,6 +84,30 @@ def test_a_container_in_a_box_loaded_from_its_archive(one: Podman, root: Path, t
     assert "waits" not in shown
 
 
+def test_links_made_in_a_container_become_the_files_they_lead_to(one: Podman, root: Path, tmp_path: Path) -> None:
+    script = """#!/bin/sh
+set -- /input/*; ln -s "$1" /output/first; mkdir /output/deep; cd /output/deep; cp "$3" moved
+ln -s ../../input/${2##*/} second; ln -s /output/deep/moved ../third; ln -s /etc/hostname host
+"""
+    one.image("test/link:1", {"link": script}, 'CMD ["/link"]')
+    drop(root, "Linker", image="test/link:1")
+    set_up(root, 1)
+    with running(root, settings={"container_engine": one.words}) as box:
+        assert box.port is not None
+        until(lambda: (root / "state" / "images.json").exists() and "being" not in state(root), what="the image")
+        assert send(box.port, study(tmp_path / "one", 3), "Linker").unanswered == set()
+        until(lambda: bool(all_jobs(root)) and bool(all_jobs(root)[0].outcome), what="the job")
+    [job] = all_jobs(root)
+    folder = root / "jobs" / job.id
+    told = "left out of OUTPUT: 1 link that leads elsewhere or nowhere (deep/host)"
+    assert (job.outcome, job.message) == ("success", told)
+    left = {str(path.relative_to(folder / "OUTPUT")): path for path in (folder / "OUTPUT").rglob("*") if path.is_file()}
+    assert sorted(left) == ["deep/moved", "deep/second", "first", "third"]
+    assert not any(path.is_symlink() for path in left.values())
+    sources = [path.read_bytes() for path in sorted((folder / "INPUT").iterdir())]
+    assert [left[name].read_bytes() for name in ("first", "deep/second", "third")] == sources
+
+
 def test_a_bucket_in_a_box_is_called_by_its_own_title(one: Podman, root: Path, tmp_path: Path) -> None:
     info = {"name": "b", "description": "an old bucket", "version": "0.3", "AETitle": "OldBucket", "enabled": 1}
     work = '#!/bin/bash\n[ $# -eq 2 ] || exit 1\ncp "$1"/* "$2"/\n'

@@ -67,7 +67,7 @@ def test_the_report_says_what_the_box_would_do(place: Path, capsys: pytest.Captu
     assert main(["processors", "run", "ProcX", "images", "--output", "out"]) == 1
     told = capsys.readouterr().out
     assert "outcome    partial (exit code 0)" in told
-    assert "message    half. left out of OUTPUT: 1 pipes, sockets or device nodes" in told
+    assert "message    half. left out of OUTPUT: 1 pipe, socket or device node" in told
     assert "the last 20 of 52 lines of its log" in told
     assert "line 49" in told
     assert "line 29" not in told

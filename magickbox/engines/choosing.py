@@ -3,10 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from magickbox.convention import Convention
+from magickbox.convention import Convention, Image
 from magickbox.dropins.pins import convention_of
 from magickbox.engine import Ended, Engine, Run
 from magickbox.engines.container import ContainerEngine
+from magickbox.engines.handover import bring_out
 from magickbox.engines.images import Images
 from magickbox.engines.limits import Limits
 from magickbox.processor import Processor
@@ -37,14 +38,14 @@ class ChoosingEngine:
         name = self._name_of(run)
         told = started if run.processor.image is None else lambda handle: started({**handle, "convention": name})
         ended = self._of(run.processor).run(convention.lay_out(run), told)
-        convention.read_back(run, ended)
+        self._take_back(run, ended)
         return ended
 
     def rejoin(self, run: Run) -> Ended | None:
         """Take up a container that outlived the box, and read back what it says."""
         ended = self._of(run.processor).rejoin(run)
         if ended is not None:
-            self._convention(run).read_back(run, ended)
+            self._take_back(run, ended)
         return ended
 
     def stop(self, name: str, reason: str) -> None:
@@ -59,6 +60,12 @@ class ChoosingEngine:
     def sweep(self, spared: Collection[str]) -> int:
         """Remove containers that belong to no run; return how many there were."""
         return self._containers.sweep(spared)
+
+    def _take_back(self, run: Run, ended: Ended) -> None:
+        convention = self._convention(run)
+        if run.processor.image is not None:
+            bring_out(run, convention.stage(run, Image(run.processor.image, "")))
+        convention.read_back(run, ended)
 
     def _of(self, processor: Processor) -> Engine:
         return self._scripts if processor.image is None else self._containers

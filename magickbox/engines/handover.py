@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from magickbox.convention import Stage
 from magickbox.engine import Run
 from magickbox.engines.container_options import Owner
 
@@ -41,6 +42,22 @@ def give_back(run: Run, who: Owner) -> None:
             if not (entry.is_symlink() or entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
                 with suppress(OSError):
                     os.unlink(entry.path)
+
+
+def bring_out(run: Run, stage: Stage) -> None:
+    """Let links in OUTPUT lead outside to what they led to in the container, if that is of INPUT or OUTPUT."""
+    shown = ((stage.input, run.input), (stage.output, run.output))
+    for entry in list(_everything(run.output)):
+        if not entry.is_symlink():
+            continue
+        with suppress(OSError):
+            folder = os.path.join(stage.output, os.path.relpath(os.path.dirname(entry.path), run.output))
+            inside = Path(os.path.normpath(os.path.join(folder, os.readlink(entry.path))))
+            for within, outside in shown:
+                if inside.is_relative_to(within):
+                    os.unlink(entry.path)
+                    os.symlink(outside.absolute() / inside.relative_to(within), entry.path)
+                    break
 
 
 def _open(path: Path, bits: int) -> None:

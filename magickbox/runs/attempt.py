@@ -13,11 +13,12 @@ from typing import Any
 
 from magickbox.durable import fsync_file, fsync_folder, fsync_tree, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
-from magickbox.processor import Outcome, Processor
+from magickbox.processor import FAILED, SUCCESS, Outcome, Processor
 from magickbox.runs.cleaning import clean
 
 MAX_PROC_JSON = 1024 * 1024
 TOO_DEEP = "OUTPUT is nested too deeply"
+NOTHING_LEFT = "no DICOM file is left in OUTPUT"
 NO_FOLDER = "OUTPUT was replaced by a {}; it is empty"
 
 
@@ -126,10 +127,14 @@ def read_said(attempt: AttemptFolder) -> bytes | str | None:
 
 @dataclass(frozen=True)
 class Sealed:
-    """What is to be said of an OUTPUT: ``trouble`` makes the outcome ``failed``, ``remark`` is only told."""
+    """What is to be said of an OUTPUT: ``trouble`` makes the outcome ``failed``, ``remark`` is only told.
+
+    ``lost`` says that what was left out leaves no result: such a run is no success.
+    """
 
     trouble: str | None = None
     remark: str = ""
+    lost: bool = False
 
 
 def seal(attempt: AttemptFolder) -> Sealed:
@@ -138,19 +143,23 @@ def seal(attempt: AttemptFolder) -> Sealed:
     if not attempt.output.is_dir() or attempt.output.is_symlink():
         remark = _replace_output(attempt)
     try:
-        remark = ". ".join(filter(None, (remark, clean(attempt.output, attempt.path))))
+        cleaned = clean(attempt.output, attempt.input)
+        remark = ". ".join(filter(None, (remark, cleaned.remark)))
         fsync_tree(attempt.output)
     except OSError as exc:
         if exc.errno != errno.ENAMETOOLONG:
             raise
         return Sealed(TOO_DEEP, remark)
-    return Sealed(None, remark)
+    return Sealed(None, remark, cleaned.lost)
 
 
-def with_remark(outcome: Outcome, remark: str) -> Outcome:
-    """The outcome with a further sentence in its message."""
+def with_remark(outcome: Outcome, sealed: Sealed) -> Outcome:
+    """The outcome with a further sentence in its message; no success if its results were left out."""
+    remark = sealed.remark
     if not remark:
         return outcome
+    if sealed.lost and outcome.success.casefold() == SUCCESS:
+        outcome, remark = replace(outcome, success=FAILED), f"{NOTHING_LEFT} ({remark})"
     return replace(outcome, message=f"{outcome.message}. {remark}" if outcome.message else remark)
 
 

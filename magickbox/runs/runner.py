@@ -176,7 +176,7 @@ class Runner:
             said = attempts.read_said(under_way.attempt)
             sealed = attempts.seal(under_way.attempt)
             outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
-            result = attempts.RunResult(ended.exit_code, attempts.with_remark(outcome, sealed.remark))
+            result = attempts.RunResult(ended.exit_code, attempts.with_remark(outcome, sealed))
             attempts.write_result(under_way.attempt, result)
             self._reached(Step.RUN_RESULT)
             self._surely(under_way.job, lambda: self.finish(under_way.job, under_way.folder, under_way.n, result))
