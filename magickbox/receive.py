@@ -18,6 +18,7 @@ from magickbox.clock import now
 from magickbox.datafolder import DataFolder
 from magickbox.errors import UnreadableHeader
 from magickbox.gathering import Arrival, Due, Gathering, Key, grouping
+from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import read_instance, unreported
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
@@ -193,6 +194,7 @@ class Receive:
         """The worker boundary: an event that meets trouble is taken again, and stops no other."""
         try:
             if isinstance(event, _Stored):
+                self.traffic.count(instances=1, bytes=event.instance.size)
                 self._gather(event.association, event.instance)
             elif isinstance(event, _Ended):
                 self._end(event)
@@ -202,14 +204,14 @@ class Receive:
             facts = {"association": event.association.id, "reason": repr(exc)}
             self._seldom.note(event.association.id, "error", "intake-waits", facts)
 
-    def _gather(self, association: Association, instance: Instance) -> None:
-        self.traffic.count(instances=1, bytes=instance.size)
+    def _gather(self, association: Association, instance: Instance, order: int | None = None) -> None:
         policy = self._policy(association.called_ae)
         key = grouping(association, instance.study, policy.group is Group.ASSOCIATION)
         self._known[association.id] = association
         self._counts[association.id] = self._counts.get(association.id, 0) + 1
-        self._order = max(self._order + 1, instance.arrived)
-        arrival = Arrival(association.id, instance, self._order)
+        order = order or max(self._order + 1, instance.arrived)
+        self._order = max(self._order, order)
+        arrival = Arrival(association.id, instance, order)
         self._gathering.stored(key, policy.waits, arrival, time.monotonic())
 
     def _end(self, event: _Ended) -> None:
@@ -236,10 +238,11 @@ class Receive:
         try:
             instance = read_instance(path)
         except UnreadableHeader as exc:
-            facts = {"association": association.id, "file": path.name, "reason": exc}
+            Quarantine(self._data.quarantine).take(path, association, path.stem, str(exc))
+            facts = {"association": association.id, "file": path.name, "reason": f"{exc}; it is in quarantine now"}
             self._note("error", "unreadable", facts)
             return
-        self._gather(association, instance)
+        self._gather(association, instance, instance.arrived)
 
     # --- birth ------------------------------------------------------------------------------------------------------
 

@@ -213,6 +213,7 @@ class Box:
             "listening": list(self.receiver.address),
             "listening_tls": list(self.receiver.tls_address or ()),
             "open_associations": len(self.receive.open_associations()),
+            "open_connections": self.receiver.connections,
             "received": self.receive.traffic.numbers(),
             "gathering": [
                 {"calling": key.calling_ae, "called": key.called_ae, "instances": count, "due": round(due, 1)}

@@ -451,6 +451,19 @@ def test_a_part_that_is_not_whole_is_removed(peer: Peer, damage: str) -> None:
     assert names(peer) == ["association.json"]
 
 
+def test_parts_that_could_not_be_made_durable_are_not_in_the_way(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer.store(A)
+    real = os.fsync
+
+    def fails(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    peer.folder.prepare()
+    monkeypatch.setattr(os, "fsync", real)
+    assert [peer.store(Image(f"1.2.9.{n}")).status for n in range(5)] == [SUCCESS] * 5
+
+
 def test_parts_made_ahead_go_at_the_end(peer: Peer) -> None:
     for number in range(5):
         peer.store(Image(f"1.2.{number}"))

@@ -98,6 +98,46 @@ def test_a_power_cut_that_takes_names_back(tmp_path: Path, receivers: int) -> No
         check_promise(root, sent.acknowledged, goal.seen, in_flight=0)
 
 
+def test_the_last_acknowledged_counts_after_a_kill_too(tmp_path: Path) -> None:
+    """Whatever association it came by: the order is that of the acknowledgements, not of the folders."""
+    root = tmp_path / "data"
+    first, last = Image("1.2.3.4", content=1), Image("1.2.3.4", content=2)
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, settings={"settle": 600}) as box:
+            assert box.port is not None
+            with Caller(box.port) as early, Caller(box.port) as late:
+                early.associate(IMAGES, called=b"COPY")
+                time.sleep(1.1)  # ids of associations count seconds
+                late.associate(IMAGES, called=b"COPY")
+                assert late.store(first).status == early.store(last).status == 0
+                box.kill()
+        finish(root, goal)
+    ((kept,), (superseded,)) = (list((root / "jobs").glob(f"*/{part}/*.dcm")) for part in ("INPUT", "superseded"))
+    assert kept.read_bytes().endswith(last.dataset())
+    assert superseded.read_bytes().endswith(first.dataset())
+
+
+def test_what_the_disk_has_changed_is_found_at_the_start(tmp_path: Path) -> None:
+    """Beyond the promise, which needs a disk that keeps what it said it has: told, kept aside, and no job of it."""
+    root = tmp_path / "data"
+    with station(tmp_path / "station") as goal:
+        set_up(root, goal.port)
+        with running(root, settings={"settle": 600}) as box:
+            assert box.port is not None
+            sent = send(box.port, study(tmp_path / "one", 3))
+            box.kill()
+        damaged = sorted(root.glob("incoming/*/*.dcm"))[1]
+        damaged.chmod(0o600)
+        with damaged.open("r+b") as file:
+            file.truncate(damaged.stat().st_size - 10)
+        finish(root, goal)
+    assert len(sent.acknowledged) == 3
+    assert len(list(root.glob("jobs/*/INPUT/*.dcm"))) == 2
+    assert "not those that were received" in next(root.glob("quarantine/*.reason")).read_text()
+    assert "unreadable" in (root / "logs" / "receive.log").read_text()
+
+
 RECEIVING = [
     Step.ASSOCIATION_WRITTEN, Step.PART_WRITTEN, Step.PART_DURABLE, Step.NAMED, Step.INSTANCE_DURABLE, Step.REPORTED,
     Step.ASSOCIATION_ENDED, Step.JOB_BORN,

@@ -40,6 +40,7 @@ def _lines(status: dict[str, Any]) -> Iterator[tuple[str, object]]:
     received = status["received"]
     host, port = status["listening"]
     yield "listening", f"{host}:{port}" + (f", TLS {status['listening_tls'][1]}" if status["listening_tls"] else "")
+    yield "connections", status["open_connections"]
     yield "associations", f"{status['open_associations']} open, {received['associations']} since the start"
     yield "rejected", received["rejected"]
     yield "received", f"{received['instances']} instances, {size(received['bytes'])}"

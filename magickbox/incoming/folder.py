@@ -6,6 +6,7 @@ The steps are those of section 8, 1 to 5. Only the receiver of the association w
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -91,8 +92,14 @@ class AssociationFolder:
                 self._make_part(number)
             os.fsync(self._fd)
         except OSError:
-            return  # no room, or one is there from before: `begin` makes its own, and tells if it cannot
+            self._forget_parts(last)  # `begin` makes its own, and tells if it cannot
+            return
         self._prepared = last
+
+    def _forget_parts(self, last: int) -> None:
+        for number in range(self._count + 1, last + 1):
+            with suppress(OSError):
+                os.unlink(f"{PART}{number}", dir_fd=self._fd)
 
     def _make_part(self, number: int) -> None:
         os.close(os.open(f"{PART}{number}", NEW_PART, PART_MODE, dir_fd=self._fd))

@@ -13,7 +13,8 @@ from magickbox.association import Association, End
 from magickbox.clock import from_text, to_text
 from magickbox.dicom.header import identify, read_file_meta
 from magickbox.durable import fsync_folder
-from magickbox.incoming.wholeness import is_whole
+from magickbox.errors import UnreadableHeader
+from magickbox.incoming.wholeness import is_whole, said
 from magickbox.instance import Instance, file_stem
 
 MEMBER = "association.json"
@@ -65,6 +66,10 @@ def read_instance(path: Path) -> Instance:
         identity = identify(stream, meta.transfer_syntax)
         stream.seek(meta.offset)
         checksum = _checksum(stream.read)
+        length = stream.tell() - meta.offset
+        stream.seek(0)
+        if said(stream.read(128)) not in (None, (length, checksum)):
+            raise UnreadableHeader("its bytes are not those that were received: the disk has lost or changed some")
     status = path.stat()
     return Instance(
         sop_class=meta.sop_class,

@@ -22,6 +22,14 @@ def mark(length: int, digest: bytes) -> bytes:
     return _MARK.pack(_MAGIC, length, digest)
 
 
+def said(head: bytes) -> tuple[int, str] | None:
+    """What the mark in a file's first bytes says: the dataset's length and checksum (hex); None if there is none."""
+    if len(head) < _MARK.size or not head.startswith(_MAGIC):
+        return None
+    _, length, digest = _MARK.unpack(head[: _MARK.size])
+    return length, digest.hex()
+
+
 def is_whole(part: Path) -> bool:
     """True if the part's mark is there and true; raises OSError."""
     with part.open("rb") as stream:

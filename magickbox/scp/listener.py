@@ -10,6 +10,7 @@ from magickbox.scp.stopping import Stopping
 
 _BACKLOG = 128
 _PAUSE = 0.05
+_TELL_EVERY = 60.0
 
 Address = tuple[str, int]
 HandOver = Callable[[sockets.socket, Address], None]
@@ -35,6 +36,7 @@ class Listener:
         self._socket = sockets.create_server(where[:2], family=family, backlog=_BACKLOG)
         self._socket.setblocking(False)
         self._hand_over, self._has_place, self._on_trouble = hand_over, has_place, on_trouble
+        self._tell_again = 0.0
         self._stopping = Stopping()
         self._thread = threading.Thread(target=self._run, name="port", daemon=True)
 
@@ -65,6 +67,11 @@ class Listener:
             if not self._stopping.is_set:
                 self._accept()
 
+    def _tell_full(self, address: Address) -> None:
+        if time.monotonic() >= self._tell_again:
+            self._tell_again = time.monotonic() + _TELL_EVERY
+            self._on_trouble(f"{address[0]}:{address[1]}: closed at once, far too many connections say nothing")
+
     def _accept(self) -> None:
         try:
             raw, where = self._socket.accept()
@@ -76,6 +83,7 @@ class Listener:
         address = (str(where[0]).removeprefix("::ffff:"), int(where[1]))
         if not self._has_place():
             raw.close()
+            self._tell_full(address)
             return
         try:
             raw.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)  # or each answer waits 40 ms for an ACK

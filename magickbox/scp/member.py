@@ -7,6 +7,7 @@ instance that is acknowledged after the box was killed would be one that the nex
 import ctypes
 import os
 import queue
+import resource
 import signal
 import socket as sockets
 import sys
@@ -107,6 +108,8 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)  # a stop of the box is the coordinator's to organize
     sys.setswitchinterval(_SWITCH)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     orders, reports = sockets.socket(fileno=orders_fd), sockets.socket(fileno=reports_fd)
     with suppress(EOFError, OSError):
         _serve(orders, Reporter(reports))
@@ -127,6 +130,9 @@ def _serve(orders: sockets.socket, reporter: Reporter) -> None:
     while True:
         kind, values, descriptors = messages.receive_order(orders)
         if kind == "take":
+            if not descriptors:  # the kernel had none left for this process
+                reporter.say("full", values[0])
+                continue
             reporter.say("taken", values[0])
             _take(connections, reporter, sockets.socket(fileno=descriptors[0]), *values[1:])
         elif kind == "answer":

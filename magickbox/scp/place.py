@@ -89,6 +89,11 @@ class Place:
                 return False
         return True
 
+    def _answer(self, number: int, *values: object) -> None:
+        """Answer a thread of the process, which waits for it; raises OSError."""
+        if not self._order(messages.pack("answer", number, *values)):
+            raise OSError("an answer could not be passed on")
+
     def take(self, caller: Caller) -> bool:
         """Hand a connection over; False if the process is not there."""
         if not self._is_ready:
@@ -143,7 +148,7 @@ class Place:
         try:
             reports = self._spawn()
         except OSError as exc:
-            self._failed(f"cannot be started: {exc.strerror or exc}")
+            self._failed(f"cannot be started: {sys.executable}: {exc.strerror or exc}")
             return
         assert self._process is not None
         with reports:
@@ -220,6 +225,12 @@ class Place:
     def _hear_taken(self, number: int) -> None:
         self._on_the_way.pop(number).raw.close()
 
+    def _hear_full(self, number: int) -> None:
+        host, port = self._on_the_way[number].address
+        self._hear_taken(number)
+        self.connections -= 1
+        self._on_trouble(f"{host}:{port}: a receiver process has no file descriptors left (ulimit -n)")
+
     def _hear_unable(self, why: str) -> None:
         self._first.put(why)
         self._on_trouble(f"receiver process {self._number} cannot serve: {why}")
@@ -228,7 +239,7 @@ class Place:
         verdict = self._intake.admit(messages.to_request(list(values)))
         if isinstance(verdict, Association):
             self._open[verdict.id] = verdict
-        self._order(messages.pack("answer", number, *messages.from_verdict(verdict)))
+        self._answer(number, *messages.from_verdict(verdict))
 
     def _hear_stored(self, association: str, *values: Any) -> None:
         self._intake.stored(self._open[association], Instance(*values))
@@ -238,7 +249,7 @@ class Place:
 
     def _hear_reported(self, number: int, association: str, *values: Any) -> None:
         report = messages.to_report(list(values))
-        self._order(messages.pack("answer", number, self._intake.reported(self._open[association], report)))
+        self._answer(number, self._intake.reported(self._open[association], report))
 
     def _hear_ended(self, association: str, how: str) -> None:
         self._end(association, End(how))
@@ -251,7 +262,7 @@ class Place:
 
     def _hear_reached(self, number: int, step: str) -> None:
         self._port.reached(Step[step])
-        self._order(messages.pack("answer", number))
+        self._answer(number)
 
 
 def _environment() -> dict[str, str]:

@@ -93,6 +93,11 @@ class Receiver:
         """The host and port that are listened on with TLS, if they are."""
         return None if self._secure is None else self._secure.address
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, with those that have not asked for an association yet."""
+        return 0 if self._hands is None else self._hands.count()
+
     def stop(self, grace: float = 10.0) -> None:
         """No new associations; C-STOREs in hand are answered, for at most ``grace`` seconds; then abort."""
         for listener in self._listeners():
