@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,11 @@ def pool(make: Callable[[Limits], WorkerPool]) -> WorkerPool:
 
 def workers() -> list[psutil.Process]:
     """Our worker processes."""
-    return [each for each in psutil.Process().children() if "magickbox.transcoding.worker" in each.cmdline()]
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found += [each] if "magickbox.transcoding.worker" in each.cmdline() else []
+    return found
 
 
 def changed(folder: Path, name: str, change: Callable[[pydicom.Dataset], None]) -> Path:
@@ -176,16 +181,17 @@ def big(folder: Path) -> Path:
 
 def test_a_worker_that_is_killed_once_costs_nothing_and_twice_its_file(pool: WorkerPool, tmp_path: Path) -> None:
     path, results = big(tmp_path), []
-    killed: list[int | None] = []
+    killed: list[int] = []
     for kills in (1, 2):
         asking = threading.Thread(
             target=lambda: results.append(pool.transcode(path, ts.EXPLICIT_LITTLE, [ts.JPEG_2000_LOSSLESS]))
         )
         asking.start()
         for _ in range(kills):
-            peers.wait_for(lambda: busy() not in (None, *killed), "a worker at work")
-            killed.append(busy())
-            os.kill(killed[-1] or 0, signal.SIGKILL)
+            while (worker := busy()) is None or worker in killed:
+                assert asking.is_alive(), "no worker was seen at work"
+            killed.append(worker)
+            os.kill(worker, signal.SIGKILL)
         asking.join(60)
     assert isinstance(results[0], Transcoded)
     assert results[1] == CannotTranscode("the process that converted it ended with SIGKILL")
