@@ -132,6 +132,14 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number of JSON's")
 
 
+def end_in_words(exit_code: int | None, last_line: str) -> str:
+    """How a run ended that did not end well, with the last line that it printed."""
+    if exit_code is None:
+        return last_line or "it has no exit code"
+    said = f"exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
+    return f"{said}: {last_line}" if last_line else said
+
+
 def judge_run(
     exit_code: int | None, proc_json: bytes | str | None, last_line: str = "", trouble: str | None = None
 ) -> Outcome:
@@ -146,8 +154,7 @@ def judge_run(
     if proc_json is None:
         if exit_code == 0:
             return Outcome(SUCCESS)
-        said = f"exit code {exit_code}" if exit_code is None or exit_code >= 0 else f"killed by signal {-exit_code}"
-        return Outcome(FAILED, f"{said}: {last_line}" if last_line else said)
+        return Outcome(FAILED, end_in_words(exit_code, last_line))
     entries = proc_json if isinstance(proc_json, str) else read_proc_json(proc_json)
     if isinstance(entries, str):
         return Outcome(FAILED, entries, invalid=entries)

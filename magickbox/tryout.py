@@ -109,16 +109,21 @@ def try_out(
     shield = protection.of_settings(settings, workdir.parent, workdir.parent / "etc")
     engine = _engine(processor, workdir.parent, environment, shield, settings.container_engine)
     refusal = engine.refusal(processor)
-    guard = InputGuard(attempt.input, taken.instances)
+    guard = InputGuard(_received(workdir, taken), taken.instances)
     began = time.monotonic()
     ended = engine.run(run, lambda handle: attempts.write_run(attempt, processor, "", handle)) if not refusal else None
     seconds = time.monotonic() - began
     if ended is None:
-        return Tryout(Outcome("", refusal or ""), None, 0.0, None, "", taken, Listing(), 0, f"its jobs wait: {refusal}")
+        shutil.rmtree(_kept(workdir))
+        held_by, waits = _held_by(processor, shield, run.timeout), f"its jobs wait: {refusal}"
+        return Tryout(Outcome("", refusal or ""), None, 0.0, None, held_by, taken, Listing(), 0, waits)
     said = attempts.read_said(attempt)
     sealed = attempts.seal(attempt)
     outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
+    if ended.interrupted:
+        outcome = Outcome("", ended.interrupted)  # such a run says nothing
     changed = guard.changed()
+    shutil.rmtree(_kept(workdir))
     trouble = f"interrupted, to be made again: {ended.interrupted}" if ended.interrupted else None
     if changed:
         trouble = f"the job is HELD: the processor changed INPUT/{changed}"
@@ -195,7 +200,25 @@ def _held_by(processor: Processor, shield: Protection, timeout: float) -> str:
     parts += [f"{limits.cpus:g} cores"] if limits.cpus is not None else []
     parts += [f"{limits.processes} processes"] if limits.processes is not None else []
     parts += [f"files of {shown(limits.file_size)}"] if limits.file_size is not None else []
-    return "; ".join([*parts, f"{timeout:g} s", "network" if processor.network else "no network"])
+    return "; ".join([*parts, f"{timeout:g} s", _network(processor, shield)])
+
+
+def _network(processor: Processor, shield: Protection) -> str:
+    if processor.image is None and shield.sandbox is None:
+        return "network (no sandbox that keeps it away)"
+    return "network" if processor.network else "no network"
+
+
+def _kept(workdir: Path) -> Path:
+    return workdir.with_name("received")
+
+
+def _received(workdir: Path, taken: Taken) -> Path:
+    """A second folder with the same files, as a job's own INPUT is to a run's, whose names a convention may change."""
+    _kept(workdir).mkdir()
+    for instance in taken.instances:
+        os.link(AttemptFolder(workdir).input / instance.file, _kept(workdir) / instance.file)
+    return _kept(workdir)
 
 
 def _files(source: Path) -> Iterator[Path]:

@@ -98,7 +98,6 @@ def test_a_failed_module_is_failed_with_its_message(tmp_path: Path) -> None:
 
 
 RESULTS = {
-    "none": "",
     "no JSON": 'printf "{" > "$MERCURE_OUT_DIR/result.json"',
     "a list": 'printf "[]" > "$MERCURE_OUT_DIR/result.json"',
     "a link": 'ln -s /etc/passwd "$MERCURE_OUT_DIR/result.json"',
@@ -106,14 +105,20 @@ RESULTS = {
     "a folder": 'mkdir "$MERCURE_OUT_DIR/result.json"',
     "large": 'head -c 2000000 /dev/zero > "$MERCURE_OUT_DIR/result.json"',
     "not a number": 'printf \'{"a": NaN}\' > "$MERCURE_OUT_DIR/result.json"',
-    "odd text": 'printf \'{"__mercure_notification": {"text": 5}}\' > "$MERCURE_OUT_DIR/result.json"',
 }
+FINE = {"none": "", "odd text": 'printf \'{"__mercure_notification": {"text": 5}}\' > "$MERCURE_OUT_DIR/result.json"'}
+PASSED_OVER = "result.json was passed over: it is no file of at most 1 MiB with a JSON object"
 
 
-@pytest.mark.parametrize("case", RESULTS)
+@pytest.mark.parametrize("case", [*RESULTS, *FINE])
 def test_an_odd_result_json_is_no_reason_to_fail(tmp_path: Path, case: str) -> None:
-    run = prepare(tmp_path, f"#!/bin/sh\n{RESULTS[case]}\nexit 0\n", {})
-    assert said(run, go(run))[:2] == ("success", "")
+    """But it is told, also beside the exit code of a run that failed."""
+    remark = PASSED_OVER if case in RESULTS else ""
+    run = prepare(tmp_path / "good", f"#!/bin/sh\n{(RESULTS | FINE)[case]}\nexit 0\n", {})
+    assert said(run, go(run))[:2] == ("success", remark)
+    run = prepare(tmp_path / "bad", f"#!/bin/sh\n{(RESULTS | FINE)[case]}\necho no memory\nexit 4\n", {})
+    end = "exit code 4: no memory"
+    assert said(run, go(run))[:2] == ("failed", f"{end}. {remark}" if remark else end)
 
 
 def test_a_modules_own_proc_json_wins(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_from_nothing_to_a_running_processor(place: Path, capsys: pytest.Capture
     assert main(["processors", "run", "ProcNew", "images"]) == 0
     told = capsys.readouterr().out
     assert "input      2 instances, " in told
-    assert "of 2 studies (the box would make a job of each); 1 files that are no DICOM were left out" in told
+    assert "of 2 studies (the box would make a job of each); 1 file that is no DICOM was left out" in told
     assert "2 images in 2 series written" in told
     assert "outcome    success (exit code 0)" in told
     assert "output     2 DICOM files, 0 others" in told
@@ -94,6 +94,8 @@ def test_it_is_the_boxs_own_sandbox_and_limits(place: Path, capsys: pytest.Captu
     (place / "set.toml").write_text('sandbox = "off"\n')
     assert main(["processors", "run", "ProcX", "images", "--config", "set.toml"]) == 0
     told_off = capsys.readouterr().out
+    assert "; network (no sandbox that keeps it away)\n" in told_off
+    assert "no network" not in told_off
     assert "the sandbox is switched off" in told_off
     assert "\nno DICOM" in told_off
 
@@ -117,7 +119,33 @@ def test_a_changed_input_and_a_missing_sandbox_are_told(
     monkeypatch.setenv("PATH", str(place))
     (place / "set.toml").write_text('sandbox = "required"\n')
     assert main(["processors", "run", "ProcX", "images", "--config", "set.toml"]) == 1
-    assert "the box    its jobs wait: the sandbox is required, and bubblewrap is not in" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the box    its jobs wait: the sandbox is required, and bubblewrap is not in" in told
+    assert "held by    " in told
+    assert "; 3600 s; " in told
+
+
+def test_a_convention_may_name_input_anew(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script(place, 'ls "$MERCURE_IN_DIR" | grep -c "#"; cp "$MERCURE_IN_DIR"/*.dcm "$MERCURE_OUT_DIR"')
+    (place / "processors" / "Module").mkdir()
+    (place / "processors" / "ProcX").rename(place / "processors" / "Module" / "module.sh")
+    declared = {"command": ["./module.sh"], "convention": "mercure"}
+    (place / "processors" / "Module" / "processor.json").write_text(json.dumps(declared))
+    assert main(["processors", "run", "Module", "images"]) == 0
+    told = capsys.readouterr().out
+    assert "output     2 DICOM files" in told
+    assert "the box  " not in told
+
+
+def test_what_would_hold_a_run_that_has_to_wait_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "processors" / "Away").mkdir(parents=True)
+    (place / "processors" / "Away" / "processor.json").write_text(json.dumps({"image": "nowhere/none:1"}))
+    (place / "set.toml").write_text(f'container_engine = "{place}/no-engine"\n')
+    assert main(["processors", "run", "Away", "images", "--config", "set.toml"]) == 1
+    told = capsys.readouterr().out
+    assert "outcome    -\n" in told
+    assert "held by    container; " in told
+    assert "the box    its jobs wait: " in told
 
 
 def test_nothing_to_run_on_or_with_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from magickbox.processor import MAX_MESSAGE, judge_run, read_proc_json
+from magickbox.processor import MAX_MESSAGE, end_in_words, judge_run, read_proc_json
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,9 @@ def test_a_long_message_is_cut() -> None:
     outcome = judge_run(0, b'[{"success": "success", "message": "' + b"x" * 10_000 + b'"}]')
     assert len(outcome.message) == MAX_MESSAGE
     assert len(outcome.as_proc_json()[0]["message"]) == MAX_MESSAGE
+
+
+def test_an_end_in_words_never_says_none() -> None:
+    told = [end_in_words(code, line) for code in (3, -9, None) for line in ("", "last")]
+    assert told == ["exit code 3", "exit code 3: last", "killed by signal 9", "killed by signal 9: last",
+                    "it has no exit code", "last"]  # fmt: skip

@@ -112,16 +112,24 @@ def _report(processor: Processor, result: Tryout, log: list[str]) -> Iterator[st
     yield from _output(result)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _taken(taken: Taken) -> str:
-    text = f"{len(taken.instances)} instances, {sum(i.size for i in taken.instances) / (1 << 20):.1f} MB"
+    text = f"{_counted(len(taken.instances), 'instance')}, {sum(i.size for i in taken.instances) / (1 << 20):.1f} MB"
     if taken.studies > 1:
         text += f", of {taken.studies} studies (the box would make a job of each)"
-    return text + (f"; {taken.left_out} files that are no DICOM were left out" if taken.left_out else "")
+    if not taken.left_out:
+        return text
+    were = "that is no DICOM was" if taken.left_out == 1 else "that are no DICOM were"
+    return f"{text}; {_counted(taken.left_out, 'file')} {were} left out"
 
 
 def _output(result: Tryout) -> Iterator[str]:
     listing = result.listing
-    yield f"output     {len(listing.files)} DICOM files, {listing.other} others (which are kept, not sent)"
+    kept = "(which is kept, not sent)" if listing.other == 1 else "(which are kept, not sent)"
+    yield f"output     {_counted(len(listing.files), 'DICOM file')}, {_counted(listing.other, 'other')} {kept}"
     for file in listing.files[:TAIL]:
         yield f"  {shown(file.path)}  {UID(file.sop_class).name}, {UID(file.transfer_syntax).name}"
     if len(listing.files) > TAIL:
@@ -129,9 +137,10 @@ def _output(result: Tryout) -> Iterator[str]:
     for name, why in listing.unreadable[:TAIL]:
         yield f"  {shown(name)}  cannot be sent: {shown(why)}"
     if result.same:
+        have = "has" if result.same == 1 else "have"
         yield (
-            f"  note: {result.same} have the SOP Instance UID of an input; an archive that has the original drops them,"
-            " or takes them for it"
+            f"  note: {result.same} {have} the SOP Instance UID of an input; an archive that has the original drops"
+            " them, or takes them for it"
         )
 
 
