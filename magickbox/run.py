@@ -43,6 +43,7 @@ class Ended:
     ``exit_code`` is negative for a signal; None if there was none to take. ``trouble`` is the processor's own fault
     as the box saw it (out of time, could not start). ``interrupted`` is trouble on the box's side (box stopped, engine
     down): the run says nothing and is made again. ``peak_memory`` is bytes, with cached files, where it is known.
+    ``met`` is a limit that a run met and yet ended with 0: told, but no fault.
     """
 
     exit_code: int | None
@@ -50,3 +51,4 @@ class Ended:
     trouble: str | None = None
     interrupted: str | None = None
     peak_memory: int | None = field(default=None, compare=False)
+    met: str = ""

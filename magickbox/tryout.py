@@ -118,7 +118,7 @@ def try_out(
         held_by, waits = _held_by(processor, shield, run.timeout), f"its jobs wait: {refusal}"
         return Tryout(Outcome("", refusal or ""), None, 0.0, None, held_by, taken, Listing(), 0, waits)
     said = attempts.read_said(attempt)
-    sealed = attempts.seal(attempt)
+    sealed = attempts.seal(attempt, ended.met)
     outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
     if ended.interrupted:
         outcome = Outcome("", ended.interrupted)  # such a run says nothing

@@ -194,6 +194,15 @@ def test_a_success_without_results_is_none(folder: JobFolder, copied: bool, word
     assert (other.success, other.message) == ("nothing found", f"well. {said}"), "its own word stands"
 
 
+def test_a_limit_that_was_met_is_told_beside_the_rest(folder: JobFolder) -> None:
+    attempt = attempts.prepare(folder, 1, FILES)
+    attempt.output.rmdir()
+    attempt.output.touch()
+    sealed = attempts.seal(attempt, "it met a limit")
+    assert sealed.remark == "it met a limit. OUTPUT was replaced by a file; it is empty"
+    assert attempts.with_remark(Outcome("success"), sealed) == Outcome("success", sealed.remark)
+
+
 def test_a_change_of_what_was_received_is_found(box: TestBox, folder: JobFolder) -> None:
     """Deleting a link is harmless; writing through it is not, even if size and times are put back."""
     with box.ledger.reading() as tx:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from boxprocess import all_jobs, is_quiet, running, send, set_up, until
@@ -269,6 +270,21 @@ def test_a_fork_bomb_ends_and_says_so(house: House) -> None:
 def test_a_file_has_a_largest_size(house: House, writer: str) -> None:
     assert house.tries(f"{writer} || exit 1").trouble == "a file became too large (limit 8 MB)"
     assert max((p.stat().st_size for p in house.run.output.iterdir()), default=0) <= 8 * MB
+
+
+def test_a_limit_that_was_met_is_told_although_the_script_went_on(house: House) -> None:
+    """Its results may lack what did not fit."""
+    told = "it ended well, but met a limit: a file became too large (limit 8 MB)"
+    assert house.tries("head -c 20000000 /dev/zero > $2/big; exit 0") == Ended(0, ANY, met=told)
+    assert house.tries("rm $2/big; head -c 2000000 /dev/zero > $2/small") == Ended(0, ANY)
+
+
+def test_memory_that_ran_out_within_a_script_that_went_on_is_told(house: House) -> None:
+    needs_groups(house)
+    inner = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'bytearray(b\"x\") * (400 << 20)'])"
+    ended = house.python(inner)
+    assert (ended.exit_code, ended.trouble) == (0, None)
+    assert ended.met == "it ended well, but met a limit: out of memory (limit 256 MB)"
 
 
 def test_a_small_trouble_is_not_called_by_a_limit(house: House) -> None:

@@ -8,7 +8,7 @@ from magickbox.convention import Image
 from magickbox.engine import Ended, Run
 from magickbox.engines.attended import Why
 from magickbox.engines.container_cli import ContainerCli, told_by
-from magickbox.engines.limits import Limits, shown
+from magickbox.engines.limits import Events, Limits, met, shown
 from magickbox.engines.output_log import OutputLog
 from magickbox.errors import EngineDown
 
@@ -72,7 +72,8 @@ def judge(
         return Ended(_code(code), last, trouble=f"a file became too large (limit {shown(limits.file_size)})")
     if code == 137 or (state is not None and state.out_of_memory):
         return Ended(_code(code), last, trouble=_out_of_memory(limits, state))
-    return Ended(_code(code), last)
+    events = Events(memory_kills=int((run.workdir / OUT_OF_MEMORY).exists()))
+    return Ended(_code(code), last, met=met(limits, events, _code(code), run.workdir))
 
 
 def out_of_time(run: Run) -> str:

@@ -22,7 +22,7 @@ from magickbox.engines.cgroups import Group
 from magickbox.engines.child import Bell, Child, Why
 from magickbox.engines.gate import Gate
 from magickbox.engines.leftovers import Kin
-from magickbox.engines.limits import Events, Limits, limits_of, restrain, verdict
+from magickbox.engines.limits import Events, Limits, limits_of, met, restrain, verdict
 from magickbox.engines.output_log import OutputLog
 from magickbox.engines.protection import Protection
 from magickbox.jobfolder import remove_tree
@@ -205,7 +205,8 @@ def _ended(run: Run, end: _End, last_line: str, limits: Limits, events: Events) 
         return replace(ended, interrupted=end.stuck or end.reason)
     if end.why is Why.CLOCK:
         return replace(ended, trouble=_out_of_time(run))
-    return replace(ended, trouble=verdict(limits, events, end.code, last_line, run.workdir))
+    trouble = verdict(limits, events, end.code, last_line, run.workdir)
+    return replace(ended, trouble=trouble, met=met(limits, events, end.code, run.workdir))
 
 
 def _never_began(problem: str | None, machine: str | None, limit: str | None, log: OutputLog) -> Ended:

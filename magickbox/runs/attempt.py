@@ -137,11 +137,14 @@ class Sealed:
     lost: bool = False
 
 
-def seal(attempt: AttemptFolder) -> Sealed:
-    """Step 11, first half: what the processor wrote is durable, readable for the box, and no trap for others."""
-    remark = ""
+def seal(attempt: AttemptFolder, met: str = "") -> Sealed:
+    """Step 11, first half: what the processor wrote is durable, readable for the box, and no trap for others.
+
+    ``met`` is what else is to be remarked: the limit that the run met.
+    """
+    remark = met
     if not attempt.output.is_dir() or attempt.output.is_symlink():
-        remark = _replace_output(attempt)
+        remark = ". ".join(filter(None, (remark, _replace_output(attempt))))
     try:
         cleaned = clean(attempt.output, attempt.input)
         remark = ". ".join(filter(None, (remark, cleaned.remark)))

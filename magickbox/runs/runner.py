@@ -174,7 +174,7 @@ class Runner:
             return False
         else:
             said = attempts.read_said(under_way.attempt)
-            sealed = attempts.seal(under_way.attempt)
+            sealed = attempts.seal(under_way.attempt, ended.met)
             outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
             result = attempts.RunResult(ended.exit_code, attempts.with_remark(outcome, sealed))
             attempts.write_result(under_way.attempt, result)
