@@ -10,7 +10,8 @@ from magickbox.run import Ended, Run
 class Image:
     """What is known of a container image: ``id`` is what runs, ``digest`` what its registry calls it (may be empty).
 
-    ``is_bucket`` says that it has the files of a MagickBox bucket; ``info`` is the bucket's own info.json.
+    ``command`` is what it starts by itself. ``is_bucket`` says that it has the files of a MagickBox bucket; ``info`` is
+    the bucket's own info.json, and ``info_problem`` why that could not be used.
     """
 
     name: str
@@ -21,6 +22,8 @@ class Image:
     labels: tuple[tuple[str, str], ...] = ()
     is_bucket: bool = False
     info: dict[str, Any] = field(default_factory=dict, hash=False)
+    command: tuple[str, ...] = ()
+    info_problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -402,6 +402,21 @@ def test_a_client_that_is_killed_interrupts_the_run_and_ends_the_container(bench
     assert not bench.survivors(run)
 
 
+@pytest.mark.parametrize(("content", "said"), [("[]", "is no JSON object"), ("{", "cannot be read: Expecting")])
+def test_a_bucket_that_says_nothing_useful_of_itself_is_told(bench: ContainerBench, content: str, said: str) -> None:
+    bench.podman.image("odd/bucket", {"/root/work.sh": "#!/bin/sh\n", "/root/storage/info.json": content})
+    told: list[tuple[str, str]] = []
+    state = bench.place / "other"
+    state.mkdir()
+    finder = Finder(bench.podman.environment, bench.podman.words)
+    images = Images(finder, bench.place, state, lambda: None, lambda level, _, facts: told.append((level, str(facts))))
+    images.want(Dropins(good=(Processor("Odd", bench.place, (), "Odd", image="odd/bucket"),)))
+    images.look_round()
+    assert [level for level, _ in told] == ["info", "warning"]
+    assert f"passed over: /root/storage/info.json {said}" in told[1][1]
+    assert images.pins["Odd"].problem is None, "it runs all the same"
+
+
 def test_a_bucket_of_the_original_box(bench: ContainerBench) -> None:
     work = '#!/bin/sh\nls "$1" > "$2/seen"; id -u; cat /memory/start >> /memory/all; cat /memory/all | wc -l'
     info = '{"name": "b", "description": "old", "version": "0.3", "AETitle": "OldBucket", "enabled": 1}'

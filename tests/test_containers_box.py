@@ -114,7 +114,9 @@ def test_a_bucket_in_a_box_is_called_by_its_own_title(one: Podman, root: Path, t
     one.image("bucket", {"root/work.sh": work, "root/storage/info.json": json.dumps(info)}, 'CMD ["/bin/bash"]')
     drop(root, "mybucket", image="bucket")
     go(root, one, tmp_path, "OLDBUCKET")
-    assert run_of(root)["processor"] == "mybucket"
+    run = run_of(root)
+    assert run["processor"] == "mybucket"
+    assert run["command"] == ["/bin/bash", "-l", "-c", "/root/work.sh /input /output"]
     shown = cli(root, "processors", "list", "--processors", str(root / "processors"))
     assert "OldBucket" in shown
     assert "an old bucket" in shown
@@ -126,6 +128,7 @@ def test_a_module_of_mercure_in_a_box(one: Podman, root: Path, tmp_path: Path) -
     go(root, one, tmp_path, "Module")
     [job] = all_jobs(root)
     assert (job.outcome, job.message) == ("success", "3 images")
+    assert run_of(root)["command"] == ["./docker-entrypoint.sh"]
 
 
 def test_an_image_that_is_missing_keeps_its_jobs_waiting(one: Podman, root: Path, tmp_path: Path) -> None:

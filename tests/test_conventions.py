@@ -12,8 +12,9 @@ from sandboxes import sandbox
 from magickbox.convention import Image
 from magickbox.conventions import CONVENTIONS
 from magickbox.dropins.files import digest
+from magickbox.dropins.folder import Dropins
 from magickbox.dropins.pins import CONVENTIONS as NAMES
-from magickbox.dropins.pins import Pin, convention_of, read_pins, source_of, write_pins
+from magickbox.dropins.pins import Pin, adorn, convention_of, read_pins, source_of, write_pins
 from magickbox.engine import Ended, Engine, Run
 from magickbox.engines.choosing import ChoosingEngine
 from magickbox.engines.container_cli import Finder
@@ -149,12 +150,27 @@ def test_which_convention() -> None:
 def test_pins_are_read_back_and_damage_is_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "images.json"
     assert read_pins(path) == {}
-    pins = {"P": Pin("x:1", Image("x:1", "id", labels=(("a", "b"),), info={"AETitle": "A"})), "Q": Pin("y", None, "no")}
+    pins = {
+        "P": Pin("x:1", Image("x:1", "id", labels=(("a", "b"),), info={"AETitle": "A"}, command=("/go", "on"))),
+        "Q": Pin("y", None, "no"),
+    }
     write_pins(path, pins)
     assert read_pins(path) == pins
     for damage in ("", "[]", '{"P": 5}', '{"P": {}}', "{"):
         path.write_text(damage)
         assert read_pins(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("title", "taken"),
+    [("Old(A|B)[0-9]*", "Old(A|B)[0-9]*"), ("C.D", "C.D"), ("(Old", r"\(Old"), ("", "P"), ("\u00e4", "P"), (5, "P")],
+)
+def test_a_buckets_title_is_a_pattern_as_any(title: object, taken: str) -> None:
+    """One that is no regular expression is meant literally."""
+    one = Processor("P", Path("/p"), (), "P", image="x")
+    pins = {"P": Pin("x", Image("x", "id", is_bucket=True, info={"AETitle": title, "version": "2"}))}
+    [adorned] = adorn(Dropins(good=(one,)), pins).good
+    assert (adorned.called_ae, adorned.version) == (taken, "2")
 
 
 def test_a_new_archive_is_a_new_source(tmp_path: Path) -> None:

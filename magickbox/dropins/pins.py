@@ -5,7 +5,9 @@ says nothing.
 """
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,12 @@ def read_pins(path: Path) -> dict[str, Pin]:
 
 def _pin(value: dict[str, Any]) -> Pin:
     told = value["image"]
-    image = Image(**{**told, "labels": tuple((k, v) for k, v in told["labels"])}) if told else None
-    return Pin(value["source"], image, value["problem"], value["ours"])
+    return Pin(value["source"], _image(told) if told else None, value["problem"], value["ours"])
+
+
+def _image(told: dict[str, Any]) -> Image:
+    labels = tuple((k, v) for k, v in told["labels"])
+    return Image(**{**told, "labels": labels, "command": tuple(told.get("command", ()))})
 
 
 def write_pins(path: Path, pins: Mapping[str, Pin]) -> None:
@@ -93,11 +99,19 @@ def _adorned(one: Processor, pin: Pin | None) -> Processor:
         return one
     info, told = pin.image.info, one.declared
     title = info.get("AETitle")
-    if "AETitle" not in told and isinstance(title, str) and title_problem(title) is None:
-        one = replace(one, called_ae=pattern_of(title.strip()))
+    if "AETitle" not in told and isinstance(title, str) and (pattern := _pattern(title.strip())) is not None:
+        one = replace(one, called_ae=pattern)
     for key in ("description", "version"):
         if key not in told and isinstance(info.get(key), str):
             one = replace(one, **{key: info[key][:1000]})
     if "enabled" not in told and info.get("enabled") in (0, "0", False):
         one = replace(one, enabled=False)
     return one
+
+
+def _pattern(title: str) -> str | None:
+    """A bucket's AETitle is a regular expression, as that of processor.json is; one that is none is meant literally."""
+    with suppress(re.error, OverflowError, RecursionError):
+        re.compile(title, re.IGNORECASE)
+        return title if title and title.isascii() and title.isprintable() else None
+    return pattern_of(title) if title_problem(title) is None else None

@@ -166,7 +166,7 @@ class ContainerEngine:
         why: Why | None = None
         limits = limits_of(run.processor, self._limits)
         try:
-            started({**_handle(cli, run, image, client.pid), "sandbox": cli.name, "limits": limits.told()})
+            started({**_handle(cli, run, image, stage, client.pid), "sandbox": cli.name, "limits": limits.told()})
             why = self._attend(cli, run, client, bell, log, time.monotonic() + run.timeout)
         finally:
             if why is not Why.EXIT:
@@ -243,12 +243,13 @@ class ContainerEngine:
         return False
 
 
-def _handle(cli: ContainerCli, run: Run, image: Image, pid: int) -> dict[str, object]:
+def _handle(cli: ContainerCli, run: Run, image: Image, stage: Stage, pid: int) -> dict[str, object]:
     """What run.json keeps of it."""
     return {
         "engine": cli.name,
         "container": run.name,
         "pid": pid,
+        "command": list(run.processor.command or stage.command or image.command),
         "image": image.name,
         "image_id": image.id,
         "image_digest": image.digest,

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,20 @@ def look_into(cli: ContainerCli, name: str, box: str, memory: Path) -> Image:
         digest=next((str(each).partition("@")[2] for each in told.get("RepoDigests") or ()), ""),
         architecture=str(told.get("Architecture", "")),
         has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
+        command=tuple(str(part) for key in ("Entrypoint", "Cmd") for part in config.get(key) or ()),
         labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
     )
     with _opened(cli, image.id, box) as container, tempfile.TemporaryDirectory() as place:
         is_bucket = _copied(cli, container, WORK, Path(place, "work.sh"))
         info = _info(Path(place, "info.json")) if _copied(cli, container, f"{STORAGE}/info.json", Path(place)) else {}
+        info, problem = (info, "") if isinstance(info, dict) else ({}, info)
         if is_bucket and not memory.exists():
             memory.mkdir(parents=True)
             _copied(cli, container, f"{STORAGE}/memory/.", memory)
     if is_bucket and cli.is_podman and not cli.rootless:
         with _opened(cli, image.id, box, *mapped()):
             pass  # makes the copy of its files that belongs to the mapped users: now, not when a job runs
-    return Image(**{**image.__dict__, "is_bucket": is_bucket, "info": info})
+    return Image(**{**image.__dict__, "is_bucket": is_bucket, "info": info, "info_problem": problem})
 
 
 @contextmanager
@@ -104,10 +106,12 @@ def _copied(cli: ContainerCli, container: str, source: str, target: Path) -> boo
     return cli.ask("cp", f"{container}:{source}", str(target), seconds=BRINGING).code == 0
 
 
-def _info(path: Path) -> dict[str, Any]:
-    """A bucket's description of itself; nothing if it cannot be read."""
-    with suppress(OSError, ValueError, RecursionError):
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= LONGEST:
-            value = json.loads(path.read_bytes())
-            return value if isinstance(value, dict) else {}
-    return {}
+def _info(path: Path) -> dict[str, Any] | str:
+    """A bucket's description of itself, or a sentence that says why it cannot be used."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST:
+        return f"{STORAGE}/info.json is no file of at most 1 MiB"
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as exc:
+        return f"{STORAGE}/info.json cannot be read: {exc}"
+    return value if isinstance(value, dict) else f"{STORAGE}/info.json is no JSON object"

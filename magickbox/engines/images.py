@@ -126,6 +126,9 @@ class Images:
         self._put(one.name, Pin(source, image, None, brought))
         facts = {"processor": one.name, "image": image.name, "id": image.id, "seconds": round(time.monotonic() - began)}
         self._note("info", "image", facts)
+        if image.info_problem:
+            passed_over = f"what it says of itself was passed over: {image.info_problem}"
+            self._note("warning", "image", {"processor": one.name, "image": image.name, "reason": passed_over})
 
     def _tell(self, one: Processor, pin: Pin) -> None:
         before = self._pins.get(one.name)
