@@ -47,7 +47,7 @@ from test_engines import (  # noqa: F401  the contract suite, collected here wit
 )
 
 from magickbox.conventions.magickbox import Magickbox
-from magickbox.dropins.folder import Dropins
+from magickbox.dropins.folder import BadDropin, Dropins
 from magickbox.engine import Ended, Run
 from magickbox.engines.container import ContainerEngine
 from magickbox.engines.container_cli import ContainerCli, Finder
@@ -327,6 +327,23 @@ def test_an_image_that_does_not_exist_waits_with_its_reason(bench: ContainerBenc
     assert "is not here: it cannot be pulled: " in why
     ended = bench.engine.run(run, lambda _: None)
     assert (ended.trouble, ended.interrupted) == (None, why)
+
+
+@pytest.mark.parametrize("bad", [(), (BadDropin("Other", Path("Other"), ("half copied",)),)])
+def test_off_and_on_takes_the_new_image_of_a_tag(bench: ContainerBench, bad: tuple[BadDropin, ...]) -> None:
+    """Also if both come between two looks, and if another drop-in is bad; without it the pin stays."""
+    bench.podman.image("test/tag:1", {"x": "old"})
+    one = Processor("Tagged", bench.place, (), "Tagged", image="test/tag:1")
+    seen = []
+    for switched in ((one,), (one,), (replace(one, enabled=False), one)):
+        for each in switched:
+            bench.images.want(Dropins(good=(each,), bad=bad))
+        bench.images.look_round()
+        image = bench.images.image_of(one)
+        assert image is not None
+        seen.append(image.id)
+        bench.podman.image("test/tag:1", {"x": "new"})
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_an_image_that_is_taken_away_is_looked_for_again(bench: ContainerBench) -> None:

@@ -33,6 +33,7 @@ class Images:
         self._pins: Mapping[str, Pin] = read_pins(self._path)
         self._checked: set[str] = set()
         self._tidy = False
+        self._off: list[str] = []  # names seen switched off since the last look, also if they are on again
         self._wanted: tuple[Processor, ...] = ()
         self._whole, self._first = False, True
         self._wake, self._stopped = threading.Event(), threading.Event()
@@ -56,6 +57,7 @@ class Images:
         """Tell what lies in the processors folder now; ``on_change`` is told in any case."""
         if not dropins.away:
             self._wanted, self._whole = dropins.good, not dropins.bad
+            self._off.extend(one.name for one in dropins.good if not one.enabled)
             self._wake.set()
         self._on_change()
 
@@ -90,6 +92,11 @@ class Images:
         The thread of ``start`` does it again and again; without that, it is done here and now.
         """
         wanted = {one.name: one for one in self._wanted if one.image is not None and one.enabled}
+        while self._off:
+            name = self._off.pop()
+            self._checked.discard(name)
+            if name in wanted or not self._whole:
+                self._put(name, None)
         if self._whole:  # a drop-in that is being copied is bad for a moment, and no reason to forget anything
             self._let_go(wanted)
         pause = self._again
