@@ -346,6 +346,19 @@ def test_off_and_on_takes_the_new_image_of_a_tag(bench: ContainerBench, bad: tup
     assert seen[0] == seen[1] != seen[2]
 
 
+def test_an_archive_that_is_still_being_copied_is_told(bench: ContainerBench) -> None:
+    bench.podman.image("test/cut:1", {"x": "cut"})
+    archive = bench.place / "cut.tar"
+    bench.podman.ask("save", "--quiet", "--output", str(archive), "test/cut:1")
+    os.truncate(archive, archive.stat().st_size // 2)
+    one = Processor("Cut", bench.place, (), "Cut", image="test/cut:1", image_archive=archive)
+    bench.images.want(Dropins(good=(one,)))
+    bench.images.look_round()
+    why = bench.images.why_not(one)
+    assert why is not None
+    assert why.endswith("cut.tar cannot be loaded: it is cut short; is it still being copied?")
+
+
 def test_an_image_that_is_taken_away_is_looked_for_again(bench: ContainerBench) -> None:
     bench.podman.image("test/gone:1", {"x": "gone"})
     run = bench.with_image(bench.prepare(("/bin/true",)), "test/gone:1")

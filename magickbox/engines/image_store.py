@@ -1,7 +1,10 @@
 """Brings an image to this machine and looks into it, without running anything of it."""
 
 import json
+import lzma
+import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +39,8 @@ def bring(cli: ContainerCli, processor: Processor) -> bool:
     if processor.image_archive is not None:
         answer = cli.ask("load", "--input", str(processor.image_archive), seconds=BRINGING)
         if answer.code != 0:
-            raise NotBrought(f"{processor.image_archive.name} cannot be loaded: {answer.why}")
+            why = answer.why if _is_whole(processor.image_archive) else "it is cut short; is it still being copied?"
+            raise NotBrought(f"{processor.image_archive.name} cannot be loaded: {why}")
         if known(cli, name) is None:
             raise NotBrought(f"{processor.image_archive.name} holds another image: {' '.join(answer.out.split())}")
         return True
@@ -46,6 +50,19 @@ def bring(cli: ContainerCli, processor: Processor) -> bool:
     if answer.code != 0:
         raise NotBrought(f"it cannot be pulled: {answer.why}")
     return True
+
+
+def _is_whole(archive: Path) -> bool:
+    """False if an archive ends before its end."""
+    try:
+        with tarfile.open(archive) as tar:
+            return bool(tar.getmembers())
+    except EOFError:
+        return False
+    except tarfile.ReadError as exc:
+        return "unexpected end" not in str(exc)
+    except (OSError, zlib.error, lzma.LZMAError, ValueError):
+        return True
 
 
 def look_into(cli: ContainerCli, name: str, box: str, memory: Path) -> Image:
