@@ -401,7 +401,7 @@ def test_a_fork_bomb_meets_its_limit(bench: ContainerBench) -> None:
 
 
 def test_too_much_output_ends_the_run(bench: ContainerBench) -> None:
-    run = bench.prepare(bench.script('exec dd if=/dev/zero of="$2/big" bs=1M count=1000 2>/dev/null; sleep 30'))
+    run = bench.prepare(bench.script('exec dd if=/dev/zero of="$2/big" bs=1M count=100 2>/dev/null; sleep 30'))
     run = replace(run, processor=replace(run.processor, resources=(("output", "20M"),)))
     ended = bench.engine.run(run, lambda _: None)
     assert ended.trouble == "wrote more into OUTPUT than 20M (resources.output)"
