@@ -219,9 +219,10 @@ class ContainerEngine:
 
     def _attend(self, cli: ContainerCli, run: Run, client: Attended, bell: Bell, log: OutputLog, clock: float) -> Why:
         """Wait for the end, a stop, the clock or too much output; then ask the container to end, and wait again."""
-        why = client.wait(clock, bell, Growth(run, _most(run)).is_too_much)
+        growth = Growth(run, _most(run))
+        why = client.wait(clock, bell, growth.is_too_much)
         if why is Why.EXIT:
-            return why
+            return Why.LOOK if growth.is_too_much() else why  # it wrote faster than anybody looked
         log.say({Why.CLOCK: container_end.out_of_time(run), Why.STOP: f"stopped: {bell.reason}"}.get(
             why, container_end.too_much(run)))  # fmt: skip
         give_up = time.monotonic() + run.stop_grace
