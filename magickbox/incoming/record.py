@@ -3,18 +3,15 @@
 import json
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import xxhash
 
 from magickbox.association import Association, End
 from magickbox.clock import from_text, to_text
 from magickbox.dicom.header import identify, read_file_meta
 from magickbox.durable import fsync_folder
 from magickbox.errors import UnreadableHeader
-from magickbox.incoming.wholeness import is_whole, said
+from magickbox.incoming.wholeness import checksum, is_whole, said
 from magickbox.instance import Instance, file_stem
 
 MEMBER = "association.json"
@@ -65,10 +62,10 @@ def read_instance(path: Path) -> Instance:
         stream.seek(meta.offset)
         identity = identify(stream, meta.transfer_syntax)
         stream.seek(meta.offset)
-        checksum = _checksum(stream.read)
+        digest = checksum(stream.read)
         length = stream.tell() - meta.offset
         stream.seek(0)
-        if said(stream.read(128)) not in (None, (length, checksum)):
+        if said(stream.read(128)) not in (None, (length, digest)):
             raise UnreadableHeader("its bytes are not those that were received: the disk has lost or changed some")
     status = path.stat()
     return Instance(
@@ -79,17 +76,10 @@ def read_instance(path: Path) -> Instance:
         modality=identity.modality,
         transfer_syntax=meta.transfer_syntax,
         size=status.st_size,
-        checksum=checksum,
+        checksum=digest,
         file=path.name,
         arrived=status.st_mtime_ns,
     )
-
-
-def _checksum(read: Callable[[int], bytes]) -> str:
-    digest = xxhash.xxh3_128()
-    while chunk := read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def unreported(folder: Path, known: frozenset[str]) -> list[Path]:

@@ -5,6 +5,7 @@ bytes. So a file that was fsynced proves itself, and its new name needs no fsync
 """
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import xxhash
@@ -33,18 +34,23 @@ def said(head: bytes) -> tuple[int, str] | None:
 def is_whole(part: Path) -> bool:
     """True if the part's mark is there and true; raises OSError."""
     with part.open("rb") as stream:
-        head = stream.read(_MARK.size)
-        if len(head) < _MARK.size or not head.startswith(_MAGIC):
+        told = said(stream.read(_MARK.size))
+        if told is None:
             return False
-        _, length, digest = _MARK.unpack(head)
         try:
             offset = read_file_meta(stream).offset
         except UnreadableHeader:
             return False
+        length, digest = told
         if part.stat().st_size != offset + length:
             return False
         stream.seek(offset)
-        checksum = xxhash.xxh3_128()
-        while chunk := stream.read(_CHUNK):
-            checksum.update(chunk)
-        return bool(checksum.digest() == digest)
+        return checksum(stream.read) == digest
+
+
+def checksum(read: Callable[[int], bytes]) -> str:
+    """The XXH3-128 (hex) of all that is still to be read."""
+    digest = xxhash.xxh3_128()
+    while chunk := read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
