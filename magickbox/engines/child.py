@@ -6,42 +6,14 @@ import select
 import signal
 import subprocess
 import time
-from enum import Enum, auto
 
 from magickbox.engines import leftovers
+from magickbox.engines.attended import CHUNK, LONGEST_POLL, Bell, Why
 from magickbox.engines.leftovers import Kin
 from magickbox.engines.output_log import OutputLog
 
-CHUNK = 64 * 1024
 DRAIN = 32  # chunks read after the end: a pipe holds at most 16, more comes from a process that got away
-LONGEST_POLL = 3600.0
 KILLED = 5.0  # seconds for a killed process to be gone; longer only if it hangs in the kernel
-
-
-class Why(Enum):
-    """What a wait for a child ended with."""
-
-    EXIT = auto()
-    STOP = auto()
-    CLOCK = auto()
-
-
-class Bell:
-    """Wakes the thread that waits for a run, with the reason to stop it."""
-
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.reason: str | None = None
-
-    def ring(self, reason: str) -> None:
-        """Stop the run; only the first reason counts."""
-        if self.reason is None:
-            self.reason = reason
-            os.eventfd_write(self.fd, 1)
-
-    def close(self) -> None:
-        """Let go of it; nobody may ring any more."""
-        os.close(self.fd)
 
 
 class Child:

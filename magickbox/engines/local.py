@@ -18,8 +18,9 @@ from pathlib import Path
 
 from magickbox.engine import Ended, Run
 from magickbox.engines import launch, leftovers, start_trouble
+from magickbox.engines.attended import Bell, Why
 from magickbox.engines.cgroups import Group
-from magickbox.engines.child import Bell, Child, Why
+from magickbox.engines.child import Child
 from magickbox.engines.gate import Gate
 from magickbox.engines.leftovers import Kin
 from magickbox.engines.limits import Events, Limits, limits_of, met, restrain, verdict
