@@ -9,7 +9,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import IO
 
+from magickbox.engines.bells import Bell
 from magickbox.engines.output_log import OutputLog
+from magickbox.run import Run
 
 CHUNK = 64 * 1024
 DRAIN = 64  # chunks read after the end
@@ -24,25 +26,6 @@ class Why(Enum):
     STOP = auto()
     CLOCK = auto()
     LOOK = auto()
-
-
-class Bell:
-    """Wakes the thread that waits for a run, with the reason to stop it."""
-
-    def __init__(self) -> None:
-        """Take a file handle; raises OSError."""
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.reason: str | None = None
-
-    def ring(self, reason: str) -> None:
-        """Stop the run; only the first reason counts."""
-        if self.reason is None:
-            self.reason = reason
-            os.eventfd_write(self.fd, 1)
-
-    def close(self) -> None:
-        """Give the handle back."""
-        os.close(self.fd)
 
 
 class Attended:
@@ -127,3 +110,8 @@ class Attended:
         with contextlib.suppress(KeyError):
             self._poll.unregister(self._output)
         return False
+
+
+def out_of_time(run: Run) -> str:
+    """The sentence for a run that took too long."""
+    return f"out of time after {round(run.timeout, 1):.10g} s"

@@ -8,7 +8,8 @@ import subprocess
 import time
 
 from magickbox.engines import leftovers
-from magickbox.engines.attended import CHUNK, LONGEST_POLL, Bell, Why
+from magickbox.engines.attended import CHUNK, LONGEST_POLL, Why
+from magickbox.engines.bells import Bell
 from magickbox.engines.leftovers import Kin
 from magickbox.engines.output_log import OutputLog
 

@@ -8,7 +8,6 @@ client says with 125 to 127 may be its own trouble or the processor's; the conta
 import contextlib
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from pathlib import Path
 from magickbox.convention import Convention, Image, Stage
 from magickbox.engine import Ended, Run
 from magickbox.engines import container_end, leftovers, start_trouble
-from magickbox.engines.attended import Attended, Bell, Why
+from magickbox.engines.attended import Attended, Why, out_of_time
+from magickbox.engines.bells import Bell, Bells
 from magickbox.engines.container_cli import ContainerCli, Finder
 from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner
 from magickbox.engines.continued_log import ContinuedLog
@@ -48,8 +48,7 @@ class ContainerEngine:
         """
         self._finder, self._images, self._convention, self._limits = finder, images, convention, limits
         self._box = str(box.absolute())
-        self._lock = threading.Lock()
-        self._bells: dict[str, Bell] = {}
+        self._bells = Bells()
 
     def refusal(self, processor: Processor) -> str | None:
         """Why a processor has to wait for its image, or None."""
@@ -58,7 +57,7 @@ class ContainerEngine:
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end, with the container gone; see ``engine.Engine.run``."""
         try:
-            bell = self._listed(run.name)
+            bell = self._bells.hang(run.name)
         except OSError as exc:
             return Ended(None, interrupted=start_trouble.of_machine(exc))
         try:
@@ -69,18 +68,16 @@ class ContainerEngine:
             self._finder.lost()
             return Ended(None, interrupted=str(exc))
         finally:
-            self._unlist(run.name, bell)
+            self._bells.take_down(run.name)
 
     def stop(self, name: str, reason: str) -> None:
         """End a run that another thread waits for; see ``engine.Engine.stop``."""
-        with self._lock:
-            if name in self._bells:
-                self._bells[name].ring(reason)
+        self._bells.ring(name, reason)
 
     def rejoin(self, run: Run) -> Ended | None:
         """Wait for the container that a killed box had started; see ``engine.Engine.rejoin``."""
         try:
-            bell = self._listed(run.name)
+            bell = self._bells.hang(run.name)
         except OSError:
             return None
         try:
@@ -95,7 +92,7 @@ class ContainerEngine:
             self._finder.lost()
             return None
         finally:
-            self._unlist(run.name, bell)
+            self._bells.take_down(run.name)
 
     def end_leftovers(self, name: str) -> int:
         """End and remove the container that a killed box had started under this name; return how many there were."""
@@ -109,9 +106,7 @@ class ContainerEngine:
         if not self._finder.is_installed():
             return 0
         found = self._containers(RUN, "{{.ID}} {{.Names}}")
-        with self._lock:
-            known = {*self._bells, *spared}
-            strays = [line.split()[0] for line in found if line.split()[-1] not in known]
+        strays = [line.split()[0] for line in self._bells.without(found, set(spared))]
         self._remove(strays)
         return len(strays)
 
@@ -129,18 +124,6 @@ class ContainerEngine:
         with contextlib.suppress(EngineDown):
             if names:
                 self._finder.get().ask("rm", "--force", "--volumes", *names)
-
-    def _listed(self, name: str) -> Bell:
-        with self._lock:
-            if name in self._bells:
-                raise ValueError(f"run {name} is running already")
-            self._bells[name] = Bell()
-            return self._bells[name]
-
-    def _unlist(self, name: str, bell: Bell) -> None:
-        with self._lock:
-            del self._bells[name]
-            bell.close()
 
     def _within(self, run: Run) -> RunIn:
         """Engine, image, stage and user of a run; raises EngineDown if there is no engine, or no image yet."""
@@ -223,7 +206,7 @@ class ContainerEngine:
         why = client.wait(clock, bell, growth.is_too_much)
         if why is Why.EXIT:
             return Why.LOOK if growth.is_too_much() else why  # it wrote faster than anybody looked
-        log.say({Why.CLOCK: container_end.out_of_time(run), Why.STOP: f"stopped: {bell.reason}"}.get(
+        log.say({Why.CLOCK: out_of_time(run), Why.STOP: f"stopped: {bell.reason}"}.get(
             why, container_end.too_much(run)))  # fmt: skip
         give_up = time.monotonic() + run.stop_grace
         while not self._told(cli, run.name, "TERM") and time.monotonic() < give_up:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from magickbox.convention import Image
 from magickbox.engine import Ended, Run
-from magickbox.engines.attended import Why
+from magickbox.engines.attended import Why, out_of_time
 from magickbox.engines.container_cli import ContainerCli, told_by
 from magickbox.engines.limits import Events, Limits, met, shown
 from magickbox.engines.output_log import OutputLog
@@ -74,11 +74,6 @@ def judge(
         return Ended(_code(code), last, trouble=_out_of_memory(limits, state))
     events = Events(memory_kills=int((run.workdir / OUT_OF_MEMORY).exists()))
     return Ended(_code(code), last, met=met(limits, events, _code(code), run.workdir))
-
-
-def out_of_time(run: Run) -> str:
-    """The sentence for a run that took too long."""
-    return f"out of time after {round(run.timeout, 1):.10g} s"
 
 
 def too_much(run: Run) -> str:

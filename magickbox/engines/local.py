@@ -9,7 +9,6 @@ one ``poll``, so that nothing is found out late and many runs do not disturb eac
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from pathlib import Path
 
 from magickbox.engine import Ended, Run
 from magickbox.engines import launch, leftovers, start_trouble
-from magickbox.engines.attended import Bell, Why
+from magickbox.engines.attended import Why, out_of_time
+from magickbox.engines.bells import Bell, Bells
 from magickbox.engines.cgroups import Group
 from magickbox.engines.child import Child
 from magickbox.engines.gate import Gate
@@ -55,8 +55,7 @@ class LocalEngine:
         self._environment = dict(environment)
         self._box = str(box.absolute())
         self._protection = protection or Protection()
-        self._lock = threading.Lock()
-        self._bells: dict[str, Bell] = {}
+        self._bells = Bells()
 
     def refusal(self, processor: Processor) -> str | None:  # noqa: ARG002  # it is the same for all
         """Why a processor cannot be run now; see ``engine.Engine.refusal``."""
@@ -65,20 +64,18 @@ class LocalEngine:
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end, with everything that it started ended too; see ``engine.Engine.run``."""
         try:
-            bell = self._listed(run.name)
+            bell = self._bells.hang(run.name)
         except OSError as exc:
             return Ended(None, interrupted=start_trouble.of_machine(exc))
         try:
             with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
                 return self._run(run, started, bell, log)
         finally:
-            self._unlist(run.name, bell)
+            self._bells.take_down(run.name)
 
     def stop(self, name: str, reason: str) -> None:
         """End a run that another thread waits for; see ``engine.Engine.stop``."""
-        with self._lock:
-            if name in self._bells:
-                self._bells[name].ring(reason)
+        self._bells.ring(name, reason)
 
     def rejoin(self, run: Run) -> Ended | None:
         """Nothing: the exit code of a process goes to its parent, which is gone."""
@@ -91,18 +88,6 @@ class LocalEngine:
         if group is not None:
             group.remove()
         return ended
-
-    def _listed(self, name: str) -> Bell:
-        with self._lock:
-            if name in self._bells:
-                raise ValueError(f"run {name} is running already")
-            self._bells[name] = Bell()
-            return self._bells[name]
-
-    def _unlist(self, name: str, bell: Bell) -> None:
-        with self._lock:
-            del self._bells[name]
-            bell.close()
 
     def _run(self, run: Run, started: Callable[[dict[str, object]], None], bell: Bell, log: OutputLog) -> Ended:
         limits, sandbox = limits_of(run.processor, self._protection.limits), self._protection.sandbox
@@ -184,7 +169,7 @@ class LocalEngine:
 def _attend(child: Child, run: Run, bell: Bell, log: OutputLog) -> Why:
     why = child.wait(time.monotonic() + run.timeout, bell)
     if why is not Why.EXIT:
-        log.say(_out_of_time(run) if why is Why.CLOCK else f"stopped: {bell.reason}")
+        log.say(out_of_time(run) if why is Why.CLOCK else f"stopped: {bell.reason}")
         child.terminate()
         child.wait(time.monotonic() + run.stop_grace)
     return why
@@ -205,7 +190,7 @@ def _ended(run: Run, end: _End, last_line: str, limits: Limits, events: Events) 
     if end.stuck is not None or end.why is Why.STOP:
         return replace(ended, interrupted=end.stuck or end.reason)
     if end.why is Why.CLOCK:
-        return replace(ended, trouble=_out_of_time(run))
+        return replace(ended, trouble=out_of_time(run))
     trouble = verdict(limits, events, end.code, last_line, run.workdir)
     return replace(ended, trouble=trouble, met=met(limits, events, end.code, run.workdir))
 
@@ -237,10 +222,6 @@ def _remove_private(run: Run) -> None:
 
 def _private(run: Run) -> Path:
     return run.workdir / "tmp"
-
-
-def _out_of_time(run: Run) -> str:
-    return f"out of time after {round(run.timeout, 1):.10g} s"
 
 
 def _not_started(run: Run, exc: OSError | ValueError, log: OutputLog) -> Ended:
