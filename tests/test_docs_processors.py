@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydicom.data import get_testdata_file
 
+from magickbox.config import load
 from magickbox.dropins.folder import read_dropins
 from magickbox.engine import Ended, Run
 from magickbox.engines.local import LocalEngine, clean_environment
@@ -130,3 +131,10 @@ def test_the_table_of_outcomes_is_what_the_box_decides() -> None:
     assert [outcome.success for outcome in OUTCOMES] == ["success", "partial", "failed", "failed", "failed", "failed"]
     assert [quoted(cell)[:1] for cell in said] == [["success"], [], ["failed"], ["failed"], ["failed"], ["failed"]]
     assert OUTCOMES[2].message == "exit code 3: no license"
+
+
+def test_the_settings_are_a_file_that_the_box_takes(tmp_path: Path) -> None:
+    (tmp_path / "magickbox.toml").write_text(examples("magickbox.toml")[0])
+    settings = load(tmp_path / "magickbox.toml", {}, {}).settings
+    assert settings.sandbox_shows == (Path("/srv/models"), Path("/opt-local"))
+    assert (settings.timeout, settings.container_engine) == (7200, "podman --runtime runc")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from magickbox.cli import developing, places
 from magickbox.cli.output import print_json, print_table
+from magickbox.dropins.container_template import image_of
 from magickbox.dropins.folder import Dropins, read_dropins
 from magickbox.dropins.pins import adorn, read_pins, why_not
 from magickbox.dropins.switch import disable, enable
@@ -21,6 +22,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     places.add_json(listing)
     listing.set_defaults(run=run_list)
     make = actions.add_parser("new", help="make a drop-in from a template that runs as it is")
+    make.add_argument("--container", action="store_true", help="one that runs in a container: with a Containerfile")
     make.set_defaults(run=run_new)
     developing.add(actions)
     on, off = actions.add_parser("enable", help="switch one on"), actions.add_parser("disable", help="switch one off")
@@ -75,7 +77,10 @@ def run_new(args: argparse.Namespace) -> int:
     """Make a drop-in."""
     folder = _folder(args)
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"{new(folder, args.name)} is there; send to called AE {args.name}")
+    made = new(folder, args.name, args.container)
+    print(f"{made} is there; send to called AE {args.name}")
+    if args.container:
+        print(f"its image is still to be made: podman build --tag {image_of(args.name)} {made}")
     return 0
 
 

@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from magickbox.dropins import container_template
 from magickbox.dropins.declaration import FILE
 from magickbox.dropins.folder import read_dropins
 from magickbox.errors import ConfigError
@@ -90,8 +92,8 @@ Try it without a box: `pytest .` here. Every key of `processor.json` is explaine
 """
 
 
-def new(folder: Path, name: str) -> Path:
-    """Make the drop-in ``folder``/``name``, ready to run, and return its path.
+def new(folder: Path, name: str, container: bool = False) -> Path:
+    """Make the drop-in ``folder``/``name``, ready to run (``container``: ready to be built), and return its path.
 
     It appears in one move, so that a box that looks sees all of it. Raises ConfigError if the name cannot be an AE
     title and a folder, or is taken.
@@ -104,20 +106,40 @@ def new(folder: Path, name: str) -> Path:
         raise ConfigError(f"there is a processor '{name}' in {folder} already")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _make(folder, name)
+        return _make(folder, name, _container_files(name) if container else _script_files(name))
     except OSError as exc:
         raise ConfigError(f"processor {name} cannot be made: {exc.filename}: {exc.strerror}") from exc
 
 
-def _make(folder: Path, name: str) -> Path:
+def _script_files(name: str) -> Mapping[str, str]:
+    declared = {"description": "", "version": "0.1", "command": ["python3", "./run.py"], "timeout": 600}
+    texts = {"run.py": SCRIPT.replace("NAME", name), "README.md": README.replace("NAME", name)}
+    return {FILE: _as_json(declared), **texts, _test_file(name): TEST}
+
+
+def _container_files(name: str) -> Mapping[str, str]:
+    declared = container_template.declared(name)
+    return {
+        FILE: _as_json(declared),
+        **container_template.files(name),
+        _test_file(name): container_template.test_of(name),
+    }
+
+
+def _as_json(declared: Mapping[str, object]) -> str:
+    return json.dumps(declared, indent=2) + "\n"
+
+
+def _test_file(name: str) -> str:
+    return f"test_{name.lower().replace('-', '_')}.py"
+
+
+def _make(folder: Path, name: str, files: Mapping[str, str]) -> Path:
     beside = folder / f".new-{name}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    declared = {"description": "", "version": "0.1", "command": ["python3", "./run.py"], "timeout": 600}
-    (beside / FILE).write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
-    (beside / "run.py").write_text(SCRIPT.replace("NAME", name), encoding="utf-8")
-    (beside / "run.py").chmod(0o755)
-    (beside / "README.md").write_text(README.replace("NAME", name), encoding="utf-8")
-    test = beside / f"test_{name.lower().replace('-', '_')}.py"
-    test.write_text(TEST, encoding="utf-8")
+    for file, text in files.items():
+        (beside / file).write_text(text, encoding="utf-8")
+        if text.startswith("#!"):
+            (beside / file).chmod(0o755)
     return beside.rename(folder / name)
