@@ -53,6 +53,11 @@ class DataFolder:
         return self.state / "rules.json"
 
     @property
+    def rule_history(self) -> Path:
+        """Every set of rules that was in force."""
+        return self.state / "rules"
+
+    @property
     def images(self) -> Path:
         """Which image each drop-in runs."""
         return self.state / "images.json"

@@ -43,6 +43,7 @@ from magickbox.receive import Receive
 from magickbox.removal import Removal
 from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
+from magickbox.rules.history import RuleHistory
 from magickbox.rules.keeper import RuleKeeper
 from magickbox.runs.runner import Limits, Runner, run_name
 from magickbox.scp.server import TLS_PORT, Port, Receiver
@@ -88,8 +89,8 @@ class Box:
         receive_note, process_note, routing_note = (self.logs[n].note for n in ("receive", "process", "routing"))
         self.ledger = Ledger(data.ledger, when_full=self.disk.drop_ballast)
         self.rules = RuleKeeper(
-            places.routing, data.last_good_rules, me=settings.me, me_port=settings.me_port,
-            report=lambda level, text: routing_note(level, "rules", {"reason": text}),
+            places.routing, data.last_good_rules, lambda level, text: routing_note(level, "rules", {"reason": text}),
+            settings.me, settings.me_port, RuleHistory(data.rule_history),
         )  # fmt: skip
         self.dropins = DropinWatch(
             places.processors, report=lambda text: process_note("warning", "processors", {"reason": text}),

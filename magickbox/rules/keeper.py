@@ -10,6 +10,7 @@ from pathlib import Path
 from magickbox.durable import write_atomic
 from magickbox.routing import Rules
 from magickbox.rules.file import EMPTY, LARGEST, RulesRefused, decode, parse
+from magickbox.rules.history import BY_HAND, RuleHistory
 
 Report = Callable[[str, str], None]
 """``report(level, message)``: level is info, warning or error."""
@@ -26,13 +27,20 @@ class RuleKeeper:
     """The rules of one routing file, looked at again and again in a thread of its own.
 
     ``last_good`` is where the text of the last good rules is kept, also over a restart. ``me`` and ``me_port`` are what
-    ``$me`` and ``$port`` stand for. ``report`` is told of every change once.
+    ``$me`` and ``$port`` stand for. ``report`` is told of every change once, ``history`` keeps what came into force.
     """
 
     def __init__(
-        self, file: Path, last_good: Path, report: Report, me: str | None = None, me_port: int | None = None
+        self,
+        file: Path,
+        last_good: Path,
+        report: Report,
+        me: str | None = None,
+        me_port: int | None = None,
+        history: RuleHistory | None = None,
     ) -> None:
         """Nothing is read before ``start`` or ``open``."""
+        self._history = history
         self._file, self._last_good, self._report = file, last_good, report
         self._me, self._me_port = me, me_port
         self._rules = Rules()
@@ -138,6 +146,8 @@ class RuleKeeper:
         try:
             if not self._last_good.exists() or self._last_good.read_bytes() != content:
                 write_atomic(self._last_good, content)
+            if self._history is not None:
+                self._history.note(decode(content, str(self._file)), "", BY_HAND)
         except OSError as exc:
             self._report("warning", f"the last good rules cannot be kept in {self._last_good}: {exc.strerror or exc}")
 
