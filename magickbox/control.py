@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from magickbox.errors import MagickboxError
+from magickbox.errors import DiskFull, ForbiddenMove, LedgerError, MagickboxError, NotFound
 from magickbox.operations import Operations
 
 MAX_LINE = 64 * 1024
 TIMEOUT = 60.0
 MAX_NAME = 64
+_KINDS = {kind.__name__: kind for kind in (DiskFull, ForbiddenMove, LedgerError, NotFound)}
 MAX_SUBJECT = 300  # a destination has a host name of up to 255 in it
 
 
@@ -61,7 +62,7 @@ class ControlServer:
             subject, who = clean(request.get("subject", ""), MAX_SUBJECT), clean(request.get("who", ""))
             return {"said": self._operations.do(verb, subject, who or "somebody")}
         except (MagickboxError, OSError) as exc:
-            return {"error": str(exc)}
+            return {"error": str(exc), "kind": type(exc).__name__}
         except Exception as exc:  # noqa: BLE001  # worker boundary: whoever asks is answered
             return {"error": f"the box stumbled: {exc!r}"}
 
@@ -94,7 +95,10 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 def ask(path: Path, verb: str, subject: str = "", who: str = "") -> dict[str, Any] | None:
-    """Ask the box that runs on this data folder; None if none answers. Raises MagickboxError with what it said."""
+    """Ask the box that runs on this data folder; None if none answers.
+
+    Raises what the box did: NotFound, ForbiddenMove, or another MagickboxError with what it said.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
         raw.settimeout(TIMEOUT)
         try:
@@ -108,7 +112,7 @@ def ask(path: Path, verb: str, subject: str = "", who: str = "") -> dict[str, An
         with raw.makefile("rb") as lines:
             answer: dict[str, Any] = json.loads(lines.readline() or b'{"error": "the box closed the connection"}')
     if "error" in answer:
-        raise MagickboxError(answer["error"])
+        raise _KINDS.get(answer.get("kind", ""), MagickboxError)(answer["error"])
     return answer
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from magickbox.delivery import Delivery
 from magickbox.destination import Destination
 from magickbox.group import Choice, Group, choose
-from magickbox.ledger import Ledger, Transaction, deliveries, groups, jobs, queues
+from magickbox.ledger import Ledger, Reads, Transaction, deliveries, groups, jobs, queues
 from magickbox.logs import Note
 from magickbox.queueing import Lane, Mode, lane_of
 
@@ -23,7 +23,7 @@ class Commit(Protocol):
 class Picking:
     """Chooses members for the deliveries of one decision: each choice counts for those after it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Reads) -> None:
         self._ledger = ledger
         self._chosen: list[Choice] = []
 

@@ -14,7 +14,7 @@ from magickbox.explanation import explain, log_lines
 from magickbox.grouping import Picking
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
-from magickbox.ledger import Ledger, Transaction, deliveries, endings, groups, jobs
+from magickbox.ledger import Ledger, Reads, Transaction, deliveries, endings, groups, jobs
 from magickbox.logs import Note, Seldom
 from magickbox.processor import FAILED, NO_PROCESSOR
 from magickbox.resultcheck import Came
@@ -26,7 +26,7 @@ PAUSE = 5.0
 _NO_RULE = "the outcome is failed and no rule took it"
 
 
-def decision_for(job: Job, folder: Path, rules: Rules, came: Came, ledger: Ledger) -> Decision:
+def decision_for(job: Job, folder: Path, rules: Rules, came: Came, ledger: Reads) -> Decision:
     """Decide about one job with these rules; reads its files, writes nothing."""
     facts = Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR, job.peer, came)
     return decide(rules, facts, look_below(folder), damage_below(folder), Picking(ledger))

@@ -10,7 +10,7 @@ from boxes import Image, TestBox, new_box
 
 from magickbox.cli.doing import do, who
 from magickbox.control import ControlServer, ask, clean
-from magickbox.errors import MagickboxError
+from magickbox.errors import ForbiddenMove, MagickboxError, NotFound
 from magickbox.job import JobState
 from magickbox.ledger import jobs
 from magickbox.operations import Operations
@@ -53,9 +53,22 @@ def say(control: Path, line: bytes) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_nonsense_is_answered_with_a_sentence(control: Path, line: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    assert list(say(control, line)) == ["error"]
+    answer = say(control, line)
+    assert answer.pop("error")
+    assert set(answer) <= {"kind"}
     assert ask(control, "status") == {"said": "running", "status": {"up": True}}
     assert capfd.readouterr().err == ""
+
+
+def test_what_the_box_refuses_is_raised_as_what_it_is(box: TestBox, control: Path) -> None:
+    job = box.job(Image("1.2.1"))
+    with pytest.raises(NotFound, match="there is no job nobody"):
+        ask(control, "delete", "nobody")
+    with pytest.raises(ForbiddenMove, match="cannot take the step 'release'"):
+        ask(control, "release", job.id)
+    with pytest.raises(NotFound, match="does not know the command"):
+        ask(control, "explode")
+    assert box.row(job).state is JobState.READY
 
 
 def test_a_name_that_is_no_text_can_ask_for_a_rerun(box: TestBox, control: Path) -> None:

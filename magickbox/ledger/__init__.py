@@ -4,6 +4,6 @@
 transaction, so that a stage can put several into one.
 """
 
-from magickbox.ledger.store import Ledger, Transaction
+from magickbox.ledger.store import Ledger, Reads, Transaction
 
-__all__ = ["Ledger", "Transaction"]
+__all__ = ["Ledger", "Reads", "Transaction"]

@@ -161,20 +161,21 @@ def instances_of(
 ) -> list[DeliveryItem]:
     """The instances of a delivery, in these states or in any, in the order of the selection; -1 means no limit."""
     where = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
-    rows = tx.execute(
-        f"SELECT {_ITEM} FROM delivery_instances WHERE delivery = ? {where} ORDER BY n LIMIT ?",
-        (delivery, *states, limit),
-    )
-    return [_to_item(row) for row in rows]
+    return select_items(tx, f"delivery = ? {where} ORDER BY n LIMIT ?", (delivery, *states, limit))
+
+
+def select_items(tx: Transaction, where: str, values: Sequence[object]) -> list[DeliveryItem]:
+    """The instances of deliveries that a statement's rest, from behind WHERE on, selects."""
+    return [_to_item(row) for row in tx.execute(f"SELECT {_ITEM} FROM delivery_instances WHERE {where}", tuple(values))]
 
 
 def pending_items(tx: Transaction, delivery: int) -> list[DeliveryItem]:
     """The instances still to be sent; those that failed before come last, so that one bad one blocks no other."""
-    rows = tx.execute(
-        f"SELECT {_ITEM} FROM delivery_instances WHERE delivery = ? AND state IN (?, ?) ORDER BY at IS NOT NULL, at, n",
+    return select_items(
+        tx,
+        "delivery = ? AND state IN (?, ?) ORDER BY at IS NOT NULL, at, n",
         (delivery, ItemState.PENDING, ItemState.REFUSED),
     )
-    return [_to_item(row) for row in rows]
 
 
 def _to_item(row: Sequence[object]) -> DeliveryItem:

@@ -171,24 +171,20 @@ def _set(tx: Transaction, job: str, changes: dict[str, object]) -> None:
     tx.execute(f"UPDATE jobs SET {columns} WHERE id = ?", (*changes.values(), job))
 
 
+def select(tx: Transaction, where: str, values: Sequence[object]) -> list[Job]:
+    """The jobs that a statement's rest, from behind WHERE on, selects."""
+    return [_to_job(row) for row in tx.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE {where}", tuple(values))]
+
+
 def in_state(tx: Transaction, *states: JobState) -> list[Job]:
     """The jobs in any of these states, oldest first."""
-    marks = ", ".join("?" * len(states))
-    rows = tx.execute(
-        f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE state IN ({marks}) ORDER BY born, id",
-        states,
-    )
-    return [_to_job(row) for row in rows]
+    return select(tx, f"state IN ({', '.join('?' * len(states))}) ORDER BY born, id", states)
 
 
 def newest(tx: Transaction, limit: int = 100, states: Sequence[JobState] = ()) -> list[Job]:
     """The newest jobs first, at most ``limit``, of these states or of all."""
-    where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
-    rows = tx.execute(
-        f"SELECT {', '.join(_COLUMNS)} FROM jobs {where} ORDER BY born DESC, id DESC LIMIT ?",
-        (*states, limit),
-    )
-    return [_to_job(row) for row in rows]
+    where = f"state IN ({', '.join('?' * len(states))})" if states else "1"
+    return select(tx, f"{where} ORDER BY born DESC, id DESC LIMIT ?", (*states, limit))
 
 
 def count_by_state(tx: Transaction) -> dict[str, int]:

@@ -3,9 +3,10 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
 from magickbox.errors import DiskFull, LedgerError
 from magickbox.ledger.flusher import Flusher
@@ -20,6 +21,33 @@ def _migrations() -> list[tuple[int, str]]:
     folder = resources.files("magickbox.ledger") / "migrations"
     files = (entry for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return sorted((int(entry.name.removesuffix(".sql")), entry.read_text("utf-8")) for entry in files)
+
+
+def _refuse_newer(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    newest = _migrations()[-1][0]
+    if version > newest:
+        raise LedgerError(
+            f"{path} has schema version {version}, this program knows {newest}; a newer magickbox wrote it"
+        )
+    return version
+
+
+def refuse_other_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises LedgerError for a schema of another version: a reader migrates nothing, the box does at its start."""
+    version = _refuse_newer(connection, path)
+    if version < _migrations()[-1][0]:
+        raise LedgerError(
+            f"{path} has schema version {version}, of an older magickbox; it is brought up to date when the box starts"
+        )
+
+
+class Reads(Protocol):
+    """Whatever the ledger can be read by: the box's own ``Ledger``, or a ``Reader`` of another process."""
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """One consistent view, for several reads."""
+        ...
 
 
 class Ledger:
@@ -49,7 +77,7 @@ class Ledger:
             connection.execute("PRAGMA foreign_keys = ON")
             if readonly:
                 connection.execute("PRAGMA query_only = ON")
-                self._refuse_older(self._refuse_newer(connection))
+                refuse_other_version(connection, self.path)
             else:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -59,26 +87,9 @@ class Ledger:
             raise
         return connection
 
-    def _refuse_newer(self, connection: sqlite3.Connection) -> int:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        newest = _migrations()[-1][0]
-        if version > newest:
-            raise LedgerError(
-                f"{self.path} has schema version {version}, this program knows {newest}; a newer magickbox wrote it"
-            )
-        return version
-
-    def _refuse_older(self, version: int) -> None:
-        """What only reads migrates nothing: the box does at its start."""
-        if version < _migrations()[-1][0]:
-            raise LedgerError(
-                f"{self.path} has schema version {version}, of an older magickbox; it is brought up to date when the"
-                " box starts"
-            )
-
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring the schema up to date, one transaction a step, with a copy of what was there before."""
-        version = self._refuse_newer(connection)
+        version = _refuse_newer(connection, self.path)
         for number, script in _migrations():
             if number <= version:
                 continue
