@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from compressed import image
 
 from magickbox.transcoder import Transcoded
-from magickbox.transcoding.pool import Limits, WorkerPool
+from magickbox.transcoding.pool import WorkerPool
 from magickbox.transfersyntax import EXPLICIT_LITTLE, JPEG_2000_LOSSLESS
+from magickbox.workers.pool import Limits
 
 CORES = os.cpu_count() or 1
 BITS = 12

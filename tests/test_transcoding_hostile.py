@@ -23,7 +23,8 @@ from pydicom.pixels.utils import pixel_array
 import magickbox
 from magickbox import transfersyntax as ts
 from magickbox.transcoder import CannotTranscode, Transcoded
-from magickbox.transcoding.pool import Limits, WorkerPool
+from magickbox.transcoding.pool import WorkerPool
+from magickbox.workers.pool import Limits
 
 GIB = 1024**3
 
@@ -327,7 +328,7 @@ def test_a_codec_that_is_not_installed_is_named(tmp_path: Path) -> None:
             (without / each.name).symlink_to(each)
     program = (
         "import sys, pathlib; from magickbox.transcoding.convert import convert;"
-        "from magickbox.transcoding.trouble import Impossible\n"
+        "from magickbox.pixels.trouble import Impossible\n"
         "try: convert(*[pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], pathlib.Path(sys.argv[4])])\n"
         "except Impossible as exc: print(exc)"
     )

@@ -18,8 +18,8 @@ from magickbox.dicom.header import items, read_file_meta, scan, scan_elements
 from magickbox.dicom.part10 import file_header
 from magickbox.dicom.recode import Recoder, header, item_mark
 from magickbox.dicom.toplevel import Placed, top_level
-from magickbox.transcoding import codecs, frames
-from magickbox.transcoding.image import (
+from magickbox.pixels import codecs
+from magickbox.pixels.image import (
     DOUBLE_DATA,
     FLOAT_DATA,
     LENGTHS,
@@ -29,7 +29,8 @@ from magickbox.transcoding.image import (
     read_image,
     recoded,
 )
-from magickbox.transcoding.trouble import Impossible
+from magickbox.pixels.trouble import Impossible
+from magickbox.transcoding import frames
 
 PIECE = 1024 * 1024
 _ICON = 0x00880200

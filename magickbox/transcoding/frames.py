@@ -9,8 +9,8 @@ from pydicom.encaps import generate_frames
 from magickbox.dicom.elementwalk import ITEM, SEQUENCE_END, UNDEFINED
 from magickbox.dicom.recode import header, item_mark
 from magickbox.dicom.toplevel import Placed, read_value
-from magickbox.transcoding.image import LENGTHS, OFFSETS, PIXEL_DATA, Image
-from magickbox.transcoding.trouble import Impossible
+from magickbox.pixels.image import LENGTHS, OFFSETS, PIXEL_DATA, Image
+from magickbox.pixels.trouble import Impossible
 
 _MOST_FRAMES = 1_000_000
 _BASIC_REACH = 0xFFFFFFFE  # the Basic Offset Table counts in 32 bits (PS3.5 A.4)

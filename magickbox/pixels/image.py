@@ -8,7 +8,7 @@ from typing import BinaryIO
 from magickbox.dicom.elementwalk import BIG_ENDIAN
 from magickbox.dicom.toplevel import Placed, read_value
 from magickbox.errors import UnreadableHeader
-from magickbox.transcoding.trouble import Impossible
+from magickbox.pixels.trouble import Impossible
 
 SAMPLES, PHOTOMETRIC, PLANAR, FRAMES = 0x00280002, 0x00280004, 0x00280006, 0x00280008
 ROWS, COLUMNS, ALLOCATED, STORED, HIGH, SIGNED = 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from magickbox import transfersyntax as ts
-from magickbox.transcoding.image import Image
-from magickbox.transcoding.trouble import Impossible
+from magickbox.pixels.image import Image
+from magickbox.pixels.trouble import Impossible
 
 EXTRA = "magickbox[codecs]"
 _DECODERS = {
