@@ -23,6 +23,7 @@ from magickbox.settingvalues import (
     flag,
     folders,
     limited,
+    names,
     one_of,
     size,
     text,
@@ -46,8 +47,13 @@ class Settings:
     tls_key: str | None = None
     tls_ca: str | None = None
     client_certificates: str = "off"
+    web: bool = True
     web_host: str = "127.0.0.1"
     web_port: int = 8080
+    web_certificate: str | None = None
+    web_key: str | None = None
+    web_names: tuple[str, ...] = ()
+    web_hide_names: str = "none"
     me: str | None = None
     me_port: int | None = None
     group: Group = Group.STUDY
@@ -106,8 +112,17 @@ SETTINGS: dict[str, Setting] = {
     "client_certificates": Setting(
         one_of("off", "optional", "required"), "off", "certificates of peers: off, optional or required"
     ),
-    "web_host": Setting(text, "127.0.0.1", "the address of the page (reserved: this version has no page)"),
-    "web_port": Setting(whole(0, 65535), "8080", "the port of the page (reserved: this version has no page)"),
+    "web": Setting(flag, "true", "serve the window too: a page and an API"),
+    "web_host": Setting(text, "127.0.0.1", "the address of the window"),
+    "web_port": Setting(whole(0, 65535), "8080", "the port of the window; 0 takes a free one"),
+    "web_certificate": Setting(text, "unset", "PEM file with the window's certificate: it is https then"),
+    "web_key": Setting(text, "unset", "PEM file with that certificate's private key, without a pass phrase"),
+    "web_names": Setting(names, "none", "host names under which browsers find the window, beside the machine's own"),
+    "web_hide_names": Setting(
+        one_of("none", "viewer", "operator"),
+        "none",
+        "who sees no patient names: none, viewer, operator (and viewer)",
+    ),
     "me": Setting(text, "unset", "host of the default PACS; stands for $me in routing rules"),
     "me_port": Setting(whole(1, 65535), "unset", "port of the default PACS; stands for $port in routing rules"),
     "group": Setting(

@@ -35,6 +35,11 @@ class ControlServer:
     def __init__(self, path: Path, operations: Operations, status: Callable[[], dict[str, object]]) -> None:
         self._path, self._operations, self._status = path, operations, status
         self._server: _Server | None = None
+        self._more: dict[str, Callable[[], object]] = {}
+
+    def tell(self, name: str, what: Callable[[], object]) -> None:
+        """Have ``status`` tell of something more, under a name of its own."""
+        self._more[name] = what
 
     def start(self) -> None:
         """Begin to listen; raises OSError."""
@@ -58,7 +63,8 @@ class ControlServer:
                 return {"error": "a command is a JSON object in one line"}
             verb = clean(request.get("do", ""))
             if verb == "status":
-                return {"said": "running", "status": self._status()}
+                more = {name: what() for name, what in self._more.items()}
+                return {"said": "running", "status": self._status() | more}
             subject, who = clean(request.get("subject", ""), MAX_SUBJECT), clean(request.get("who", ""))
             return {"said": self._operations.do(verb, subject, who or "somebody")}
         except (MagickboxError, OSError) as exc:

@@ -129,7 +129,7 @@ class Box:
             self._port(tuning), self.receive, lambda why: receive_note("warning", "trouble", {"reason": why})
         )
         self.operations = Operations(self.ledger, self._birth, self._removal, self._changed)
-        self._control = ControlServer(data.control, self.operations, self.status)
+        self.control = ControlServer(data.control, self.operations, self.status)
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
         )
@@ -244,7 +244,7 @@ class Box:
         self.receive.start()
         self._housekeeping.start()
         self._alarms.start()
-        self._control.start()
+        self.control.start()
         try:
             self.receiver.start()
         except OSError as exc:
@@ -255,7 +255,7 @@ class Box:
     def stop(self) -> None:
         """No new associations, C-STOREs in hand answered, processors ended; what is open goes on at the next start."""
         self.receiver.stop()
-        self._control.stop()
+        self.control.stop()
         self._retention.stop()
         self.receive.stop()
         self.process.stop(self.settings.stop_grace + 10.0)

@@ -1,6 +1,7 @@
 """How the values of settings are read: what people write, checked, as what the box works with."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,15 @@ def folders(value: Value) -> tuple[Path, ...]:
     found = tuple(Path(str(entry).strip()) for entry in entries if str(entry).strip().casefold() != "none")
     if any(not path.is_absolute() or path == Path("/") for path in found):
         raise ValueError("must be a list of absolute paths of folders, such as /srv/models, and never all of /")
+    return found
+
+
+def names(value: Value) -> tuple[str, ...]:
+    """Host names; raises ValueError."""
+    entries = value if isinstance(value, list) else str(value).split(",")
+    found = tuple(str(entry).strip() for entry in entries if str(entry).strip().casefold() not in ("", "none"))
+    if any(not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", name) for name in found):
+        raise ValueError("must be a list of host names, such as magickbox.example.org, without a port")
     return found
 
 

@@ -80,13 +80,17 @@ def make_default_processors(found: Places) -> None:
         found.processors.mkdir(parents=True, exist_ok=True)
 
 
+def config_file(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Path:
+    """The file of the settings, there or not; raises ConfigError if one that was named is not."""
+    named = getattr(args, "config", None) or environment.get("MAGICKBOX_CONFIG")
+    if named and not Path(named).exists():
+        raise ConfigError(f"{named}: there is no such file")
+    return Path(named).absolute() if named else data_folder(args, environment).root / "magickbox.toml"
+
+
 def settings(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Loaded:
     """The settings; raises ConfigError."""
-    data = data_folder(args, environment)
-    named = getattr(args, "config", None) or environment.get("MAGICKBOX_CONFIG")
-    file = Path(named) if named else data.root / "magickbox.toml"
-    if named and not file.exists():
-        raise ConfigError(f"{file}: there is no such file")
+    file = config_file(args, environment)
     options = {name: getattr(args, f"set_{name}", None) for name in SETTINGS}
     return load(file if file.exists() else None, environment, options)
 

@@ -5,12 +5,15 @@ import os
 import resource
 import signal
 import threading
+from contextlib import suppress
 
 from magickbox import __version__
 from magickbox.cli import places
 from magickbox.config import stray_variables
 from magickbox.errors import ConfigError
 from magickbox.service import Box, build
+from magickbox.web.keeper import Keeper
+from magickbox.web.start import Start
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,13 +44,23 @@ def run(args: argparse.Namespace) -> int:
         raise
     for line in introduction(box):
         print(line, flush=True)
+    window = Keeper(Start(found, places.config_file(args), loaded), box.logs["process"].note, _say)
+    box.control.tell("window", window.describe)
+    window.start()
     # A signal that the system gave to another thread does not wake this one, and only this one runs its handler.
     while not stopped.wait(0.5):
         pass
     print("stopping: no new associations, what is open goes on at the next start", flush=True)
+    window.stop()
     box.stop()
     print("stopped", flush=True)
     return 0
+
+
+def _say(line: str) -> None:
+    """For the window's thread: a terminal that is gone must not end it."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _raise_descriptor_limit() -> None:

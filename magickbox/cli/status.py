@@ -50,4 +50,6 @@ def _lines(status: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "rules", status["rules_problem"] or "in order"
     yield "processors", "bad: " + ", ".join(status["bad_processors"]) if status["bad_processors"] else "in order"
     yield "sandbox", status["sandbox"]
+    if window := status.get("window"):
+        yield "window", window["problem"] or window["address"]
     yield "disk", f"{size(status['disk_free'])} free, the mark is {size(status['disk_mark'])}"

@@ -1,0 +1,1 @@
+"""The API, one module a resource: what it returns is what the pages show."""

@@ -1,0 +1,40 @@
+"""The app: every route, and what stands around them."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, FastAPI
+
+from magickbox import __version__
+from magickbox.web import problems
+from magickbox.web.api import me
+from magickbox.web.assets import Assets, assets_router
+from magickbox.web.context import Context
+from magickbox.web.pages import login, now
+from magickbox.web.pages.frame import environment, error_page
+from magickbox.web.shield import Shield, known_hosts
+
+API = "/api/v1"
+RESOURCES: tuple[APIRouter, ...] = (me.router,)
+PAGES: tuple[APIRouter, ...] = (login.router, now.router)
+# The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
+BODIES: Mapping[str, int] = {}
+
+
+def create_app(context: Context) -> FastAPI:
+    """The app over a context, which its caller closes."""
+    app = FastAPI(
+        title="magickbox", version=__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None,
+        description="What the box has and does, and what one may have it do.",
+    )  # fmt: skip
+    assets = Assets()
+    app.state.context, app.state.templates = context, environment(assets)
+    app.state.error_page = error_page
+    app.state.pages = frozenset(getattr(route, "path", "") for page in PAGES for route in page.routes)
+    problems.install(app)
+    for resource in RESOURCES:
+        app.include_router(resource, prefix=API)
+    for page in (assets_router(assets), *PAGES):
+        app.include_router(page)
+    secure = context.settings.web_certificate is not None
+    app.add_middleware(Shield, hosts=known_hosts(context.settings.web_names), bodies=BODIES, secure=secure)
+    return app

@@ -1,0 +1,34 @@
+"""TLS of the window, as the DICOM port has it: 1.2 and 1.3 by RFC 9325."""
+
+import ssl
+from pathlib import Path
+
+from magickbox.config import Settings
+from magickbox.errors import ConfigError
+from magickbox.tls import ServerTls, try_out
+from magickbox.tlsfiles import OFF, TlsFiles
+
+
+def files_of(settings: Settings, root: Path) -> TlsFiles | None:
+    """The files that the settings name, relative ones below ``root``; None without TLS; raises ConfigError."""
+    certificate, key = settings.web_certificate, settings.web_key
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigError("web_certificate and web_key: both or neither must be given")
+    return TlsFiles(str(root / certificate), str(root / key), None, OFF)
+
+
+def context_of(settings: Settings, root: Path) -> ssl.SSLContext | None:
+    """A context from the files; None without TLS; raises ConfigError, a line for each thing that is wrong."""
+    files = files_of(settings, root)
+    return None if files is None else ServerTls(files).context()
+
+
+def problems_of(settings: Settings, root: Path) -> list[str]:
+    """What is wrong with the files."""
+    try:
+        files = files_of(settings, root)
+    except ConfigError as exc:
+        return [str(exc)]
+    return [] if files is None else list(try_out(files).problems)

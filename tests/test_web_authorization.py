@@ -1,0 +1,95 @@
+"""Who may do what: every route of the app has its row here, and is called in every role and without one."""
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+from webbox import Desk, desk
+
+from magickbox.web.principal import Role
+
+ALL = None  # for everybody, also without a log-in
+
+# Each route with the least role that may call it.
+ROWS: dict[tuple[str, str], Role | None] = {
+    ("GET", "/static/{version}/{name:path}"): ALL,
+    ("GET", "/favicon.ico"): ALL,
+    ("GET", "/api/v1/openapi.json"): ALL,
+    ("GET", "/login"): ALL,
+    ("POST", "/login"): ALL,
+    ("POST", "/logout"): Role.VIEWER,
+    ("GET", "/setup/{secret}"): ALL,
+    ("POST", "/setup/{secret}"): ALL,
+    ("GET", "/"): Role.VIEWER,
+    ("GET", "/api/v1/me"): Role.VIEWER,
+}
+
+
+def routes_of(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """Every method and path that the app answers."""
+    yield from _routes(app.routes)
+
+
+def _routes(routes: Iterable[object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for route in routes:
+        if (router := getattr(route, "original_router", None)) is not None:  # an included one
+            yield from _routes(router.routes, prefix + getattr(route, "include_context").prefix)  # noqa: B009
+            continue
+        methods = getattr(route, "methods", None)
+        assert methods is not None, f"{route} is of a kind that this test does not know"
+        yield from ((method, prefix + getattr(route, "path")) for method in methods if method != "HEAD")  # noqa: B009
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk(tmp_path_factory.mktemp("box") / "data") as found:
+        yield found
+
+
+def test_every_route_has_its_row_and_every_row_its_route(office: Desk) -> None:
+    assert set(routes_of(office.app)) == set(ROWS)
+
+
+def test_every_route_of_the_api_is_described(office: Desk) -> None:
+    described = office.client().get("/api/v1/openapi.json").json()["paths"]
+    plain = {path for _, path in routes_of(office.app) if path.startswith("/api/") and "openapi" not in path}
+    assert plain == set(described)
+    assert [path for path in described for each in described[path].values() if not each.get("summary")] == []
+
+
+@pytest.fixture(scope="module")
+def clients(office: Desk) -> dict[Role | None, TestClient]:
+    return {role: office.client(role, raising=False) for role in (None, *Role)}
+
+
+def path_of(pattern: str) -> str:
+    """A path of a route, naming things that are not there."""
+    return pattern.replace(":path", "").replace("{", "no-such-").replace("}", "")
+
+
+@pytest.mark.parametrize(("route", "least"), ROWS.items(), ids=[" ".join(row) for row in ROWS])
+def test_a_route_is_refused_below_its_role_and_not_from_it_on(
+    office: Desk, clients: dict[Role | None, TestClient], route: tuple[str, str], least: Role | None
+) -> None:
+    method, pattern = route
+    nobody = clients[None].request(method, path_of(pattern))
+    to_login = nobody.status_code == 303 and nobody.headers["Location"].startswith("/login")
+    assert (to_login or "WWW-Authenticate" in nobody.headers) == (least is not ALL), nobody.text
+    for role in Role:
+        client = clients[role] if pattern != "/logout" else office.client(role)
+        answer = client.request(method, path_of(pattern))
+        if least is not ALL:
+            assert (answer.status_code == 403) == (role < least), (role, answer.text)
+        assert answer.status_code != 500, answer.text
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern"), [route for route, least in ROWS.items() if route[0] != "GET" and least is not ALL]
+)
+def test_a_change_needs_the_csrf_value(clients: dict[Role | None, TestClient], method: str, pattern: str) -> None:
+    for given in ("", "0" * 64):
+        answer = clients[Role.ADMIN].request(method, path_of(pattern), headers={"X-CSRF-Token": given})
+        assert answer.status_code == 403, answer.text
