@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(problem)
     box = build(loaded.settings, found, os.environ)
     places.make_default_processors(found)
+    window = Keeper(Start(found, places.config_file(args), loaded), box.logs["process"].note, _say)
+    box.control.tell("window", window.describe)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -44,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
         raise
     for line in introduction(box):
         print(line, flush=True)
-    window = Keeper(Start(found, places.config_file(args), loaded), box.logs["process"].note, _say)
-    box.control.tell("window", window.describe)
     window.start()
     # A signal that the system gave to another thread does not wake this one, and only this one runs its handler.
     while not stopped.wait(0.5):
