@@ -77,8 +77,17 @@ class DataFolder:
         """Instances in the transfer syntax of a destination, for as long as they are being sent."""
         return self.state / "converted"
 
+    @property
+    def restoring(self) -> Path:
+        """A backup that is being unpacked; gone when it is in place."""
+        return self.root / ".restoring"
+
     def prepare(self) -> None:
         """Make the folders; raises DataFolderError if they cannot be made, written or renamed between."""
+        if self.restoring.exists():
+            raise DataFolderError(
+                f"{self.root}: a restore has begun there and was not finished; empty the folder and restore again"
+            )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in (self.incoming, self.jobs, self.quarantine, self.logs, self.state, self.converted):

@@ -11,6 +11,7 @@
     ├── UnreadableHeader           a dataset's header cannot be read up to where it must be
     ├── ForbiddenMove              a job's state does not allow what was asked
     ├── NotFound                   no job, delivery or processor of that name
+    ├── BackupError                a backup is damaged, or cannot be put where it was asked for
     ├── EngineDown                 there is no working engine for containers, or it does not answer
     └── PeerError                  a peer could not be reached, or would not talk
 
@@ -52,6 +53,10 @@ class ForbiddenMove(MagickboxError):
 
 class NotFound(MagickboxError):
     """No job, delivery or processor of that name."""
+
+
+class BackupError(MagickboxError):
+    """A backup is damaged, or cannot be made or put where it was asked for."""
 
 
 class EngineDown(MagickboxError):

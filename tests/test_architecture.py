@@ -32,6 +32,7 @@ DOORS = {
     "mending.repair",
     "verification.verify",
 }
+DOORS |= {f"backups.{name}" for name in ("backup", "restore", "rollback", "settling")}
 DOORS |= {f"bench.{name}" for name in ("figures", "linear", "machine", "objects", "plot", "receive", "receivers")}
 DOORS |= {"bench.report", "bench.trial", "bench.send", "bench.senders", "bench.sendreport"}
 # The window reaches the box as the command line does: by its socket, and by what reads.

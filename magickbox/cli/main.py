@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from magickbox import __version__
 from magickbox.cli import (
     alarms,
+    backup,
     bench,
     check,
     deliveries,
@@ -25,7 +26,8 @@ from magickbox.cli.output import complain, never_fail_to_print
 from magickbox.errors import MagickboxError
 
 _COMMANDS = (
-    serve, demo, check, status, jobs, explain, deliveries, destinations, alarms, processors, peers, verify, bench,
+    serve, demo, check, status, jobs, explain, deliveries, destinations, alarms, processors, peers, verify, backup,
+    bench,
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from magickbox.config import SETTINGS, Loaded, load
+from magickbox.control import ask
 from magickbox.datafolder import DataFolder
-from magickbox.errors import ConfigError
+from magickbox.errors import ConfigError, LedgerError, NotFound
 from magickbox.ledger import Ledger
 from magickbox.service import Places
 
@@ -49,6 +50,22 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def data_folder(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> DataFolder:
     """The data folder that the options or the environment name."""
     return DataFolder(Path(args.data or environment.get("MAGICKBOX_DATA") or DEFAULT_DATA).absolute())
+
+
+def used_data_folder(args: argparse.Namespace) -> DataFolder:
+    """The same, of a box that has run; raises NotFound if none ever has."""
+    data = data_folder(args)
+    if not data.state.is_dir():
+        raise NotFound(f"{data.root}: no box has ever run there")
+    return data
+
+
+def box_runs(data: DataFolder) -> bool:
+    """True if a box runs on this data folder."""
+    try:
+        return data.control.exists() and ask(data.control, "status") is not None
+    except LedgerError:
+        return True
 
 
 def places(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Places:

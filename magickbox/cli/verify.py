@@ -5,9 +5,7 @@ import argparse
 from magickbox.cli import places
 from magickbox.cli.output import moment, print_json, print_table, shown
 from magickbox.clock import now
-from magickbox.control import ask
-from magickbox.datafolder import BoxLock, DataFolder
-from magickbox.errors import LedgerError, NotFound
+from magickbox.datafolder import BoxLock
 from magickbox.job import JobState
 from magickbox.ledger import Ledger
 from magickbox.mending.repair import repair
@@ -33,12 +31,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def run_verify(args: argparse.Namespace) -> int:
     """Compare, print every finding; exit code 1 if one is an error."""
-    data = _there(args)
+    data = places.used_data_folder(args)
     if args.repair:
         with BoxLock(data):
             for line in repair(data):
                 print(shown(line))
-    findings = verify(data, Ledger(data.ledger, readonly=True), quick=args.quick, running=_is_running(data))
+    findings = verify(data, Ledger(data.ledger, readonly=True), quick=args.quick, running=places.box_runs(data))
     if args.json:
         print_json(findings)
     else:
@@ -47,23 +45,9 @@ def run_verify(args: argparse.Namespace) -> int:
     return 1 if any(f.severity == "error" for f in findings) else 0
 
 
-def _there(args: argparse.Namespace) -> DataFolder:
-    data = places.data_folder(args)
-    if not data.state.is_dir():
-        raise NotFound(f"{data.root}: no box has ever run there")
-    return data
-
-
-def _is_running(data: DataFolder) -> bool:
-    try:
-        return data.control.exists() and ask(data.control, "status") is not None
-    except LedgerError:
-        return True
-
-
 def run_retention(args: argparse.Namespace) -> int:
     """Say which jobs would be deleted; with --delete, delete them."""
-    data, settings = _there(args), places.settings(args).settings
+    data, settings = places.used_data_folder(args), places.settings(args).settings
     if not args.delete:
         with Ledger(data.ledger, readonly=True).reading() as tx:
             found = expired(tx, settings.keep_done, settings.keep_unrouted, now())

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from magickbox.errors import LedgerError
-from magickbox.ledger.store import Transaction, refuse_other_version
+from magickbox.ledger.schema import refuse_other_version
+from magickbox.ledger.store import Transaction
 
 LIMIT = 10.0
 CONNECTIONS = 8

@@ -4,42 +4,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
 from magickbox.errors import DiskFull, LedgerError
 from magickbox.ledger.flusher import Flusher
+from magickbox.ledger.schema import migrate, refuse_other_version
 
 Transaction = sqlite3.Connection
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _OUR_FAULT = (sqlite3.IntegrityError, sqlite3.ProgrammingError)
-
-
-def _migrations() -> list[tuple[int, str]]:
-    """The migrations that ship with this version, in order."""
-    folder = resources.files("magickbox.ledger") / "migrations"
-    files = (entry for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return sorted((int(entry.name.removesuffix(".sql")), entry.read_text("utf-8")) for entry in files)
-
-
-def _refuse_newer(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    newest = _migrations()[-1][0]
-    if version > newest:
-        raise LedgerError(
-            f"{path} has schema version {version}, this program knows {newest}; a newer magickbox wrote it"
-        )
-    return version
-
-
-def refuse_other_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises LedgerError for a schema of another version: a reader migrates nothing, the box does at its start."""
-    version = _refuse_newer(connection, path)
-    if version < _migrations()[-1][0]:
-        raise LedgerError(
-            f"{path} has schema version {version}, of an older magickbox; it is brought up to date when the box starts"
-        )
 
 
 class Reads(Protocol):
@@ -81,27 +55,11 @@ class Ledger:
             else:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                self._migrate(connection)
+                migrate(connection, self.path)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        """Bring the schema up to date, one transaction a step, with a copy of what was there before."""
-        version = _refuse_newer(connection, self.path)
-        for number, script in _migrations():
-            if number <= version:
-                continue
-            if version:
-                self._keep_copy(connection, version)
-            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
-            version = number
-
-    def _keep_copy(self, connection: sqlite3.Connection, version: int) -> None:
-        copy = self.path.with_name(f"{self.path.name}.version-{version}")
-        copy.unlink(missing_ok=True)
-        connection.execute("VACUUM INTO ?", (str(copy),))
 
     @contextmanager
     def transaction(self, *, soon: bool = False) -> Iterator[Transaction]:

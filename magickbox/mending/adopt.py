@@ -24,9 +24,13 @@ from magickbox.ledger.jobs import Held, Share
 from magickbox.mending.jobrecord import UNKNOWN, FoundFile, Told, last_attempt, read_files, read_outcome, read_told
 from magickbox.runs import attempt as attempts
 
+IS_BACK = "its folder is back; look at it before it is released"
 
-def adopt(data: DataFolder, ledger: Ledger, folder_name: str) -> Job:
+
+def adopt(data: DataFolder, ledger: Ledger, folder_name: str, why: str = IS_BACK) -> Job:
     """Record the job folder of that name as HELD and return its job; one that has a row keeps it, a LOST one is found.
+
+    ``why`` is the reason of one that is found.
 
     Raises NotFound if there is no job folder of that name, OSError, or DiskFull; it may then be called again.
     """
@@ -36,7 +40,7 @@ def adopt(data: DataFolder, ledger: Ledger, folder_name: str) -> Job:
     with ledger.reading() as tx:
         row = jobs.find(tx, folder_name)
     if row is not None:
-        return _find_again(ledger, folder, row)
+        return _find_again(ledger, folder, row, why)
     plan = plan_of(folder, folder_name)
     _finish_run(folder)
     read = read_row(data, ledger, folder, folder_name, plan)
@@ -48,12 +52,12 @@ def adopt(data: DataFolder, ledger: Ledger, folder_name: str) -> Job:
     return read.job
 
 
-def _find_again(ledger: Ledger, folder: JobFolder, row: Job) -> Job:
+def _find_again(ledger: Ledger, folder: JobFolder, row: Job, why: str) -> Job:
     if row.state is not JobState.LOST:
         return row
     resume = _resume(folder)
     with ledger.transaction() as tx:
-        return jobs.move(tx, row.id, Move.FIND, "its folder is back; look at it before it is released", resume=resume)
+        return jobs.move(tx, row.id, Move.FIND, why, resume=resume)
 
 
 def _resume(folder: JobFolder) -> JobState:

@@ -1,0 +1,1 @@
+"""Backups of a box, and the way back from them."""
