@@ -41,6 +41,20 @@ class Problem:
     said: str
 
 
+@dataclass(frozen=True)
+class Finding:
+    """The same for who looks at the text: line and column from 1, the path as people write it.
+
+    A ``warning`` is about what is allowed but seems unwise.
+    """
+
+    line: int
+    column: int
+    where: str
+    said: str
+    warning: bool = False
+
+
 class WrongPattern(ValueError):
     """A regular expression does not compile; ``position`` is the character at which."""
 
@@ -208,8 +222,14 @@ def _offset(error: ValidationError, start: int, document: Document) -> int:
     return document.inside_string(start, error.cause.position) if isinstance(error.cause, WrongPattern) else start
 
 
+def located(problem: Problem, document: Document, warning: bool = False) -> Finding:
+    """A problem with its line, column and JSON path."""
+    line, column = document.line_and_column(problem.offset)
+    return Finding(line, column, path_text(problem.path) if problem.path else "", problem.said, warning)
+
+
 def told(problem: Problem, document: Document, source: str) -> str:
     """A problem as one line: file, line, column, JSON path, and what was expected."""
-    line, column = document.line_and_column(problem.offset)
-    where = f", {path_text(problem.path)}" if problem.path else ""
-    return f"{source}, line {line}, column {column}{where}: {problem.said}"
+    found = located(problem, document)
+    where = f", {found.where}" if found.where else ""
+    return f"{source}, line {found.line}, column {found.column}{where}: {found.said}"

@@ -16,7 +16,7 @@ from magickbox.errors import ConfigError
 from magickbox.positionedjson import Document, NotJson, Path, read
 from magickbox.resultcheck import CHECKS
 from magickbox.routing import Endpoint, InstanceFilter, Pattern, Rule, Rules, TagTest, pattern
-from magickbox.rules.check import Problem, problems, told
+from magickbox.rules.check import Finding, Problem, located, problems, told
 from magickbox.rules.destinations import Translator, groups, is_group, policy
 from magickbox.tagpath import parse_tag_path
 
@@ -33,6 +33,8 @@ EMPTY = """{
   "routing": []
 }
 """
+
+EMPTY_FILE = 'the file is empty, expected { "routing": [ ... ] }'
 
 _YES = ("1", "true", "t")
 _USUAL = ("success", "failed", "partial", "none")
@@ -79,7 +81,7 @@ def parse(text: str, source: str, me: str | None = None, me_port: int | None = N
     ``source`` is what errors call the text. Raises RulesRefused with every problem found.
     """
     if not text.strip():
-        raise RulesRefused(f'{source}, line 1, column 1: the file is empty, expected {{ "routing": [ ... ] }}')
+        raise RulesRefused(f"{source}, line 1, column 1: {EMPTY_FILE}")
     try:
         document = read(text)
     except NotJson as exc:
@@ -97,6 +99,19 @@ def parse(text: str, source: str, me: str | None = None, me_port: int | None = N
         translation.policies,
         translation.groups,
     )
+
+
+def findings(text: str, me: str | None = None, me_port: int | None = None) -> list[Finding]:
+    """What is wrong with a text of rules, or unwise in one that can be used: what an editor shows while one types."""
+    if not text.strip():
+        return [Finding(1, 1, "", EMPTY_FILE)]
+    try:
+        document = read(text)
+    except NotJson as exc:
+        return [located(Problem((), exc.offset, exc.said), Document(text))]
+    if found := problems(document, me, me_port):
+        return [located(problem, document) for problem in found]
+    return [located(problem, document, warning=True) for problem in _unwise(document)]
 
 
 class _Translation:
