@@ -60,17 +60,20 @@ class Deliver:
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._unsettled = threading.Event()
+        self._changed = threading.Event()
         self._queues: dict[Lane, DestinationQueue] = {}
         self._dispatcher = threading.Thread(target=self._dispatch, name="deliver", daemon=True)
         rng = rng or random.Random()  # noqa: S311  jitter is no secret
         self._proving = Proving(
-            ledger, provers or no_provers(), folder_of, self._pace, note, now, rng, self._stopping, self._woken.set
+            ledger, provers or no_provers(), folder_of, self._pace, note, now, rng, self._stopping, self._wake_all
         )
         self.reported = self._proving.reported
         courier = Courier(ledger, sender, folder_of, self._pace, self._proving, note, reached, now, rng, self._stopping)
         self._moving = Moving(ledger, courier.commit, groups, note)
         self._receipts = Receipts(ledger, folder_of, note)
-        self._means = Means(ledger, sender, courier, self._pace, note, now, rng, self._stopping, self._woken.set)
+        self._means = Means(
+            ledger, sender, courier, self._pace, note, now, rng, self._stopping, self._wake_all, self._woken.set
+        )
 
     def recover(self) -> None:
         """Tidy up after a crash: attempts that were cut short, and jobs that have nothing left to wait for.
@@ -85,13 +88,13 @@ class Deliver:
     def start(self) -> None:
         """Recover, and begin with all that is due."""
         self.recover()
-        self._woken.set()
+        self._wake_all()
         self._dispatcher.start()
 
     def wake(self) -> None:
         """Look for work now: something was routed, released, or is to be tried again; never blocks."""
         self._unsettled.set()
-        self._woken.set()
+        self._wake_all()
 
     def stop(self, timeout: float) -> bool:
         """Stop after the instances in hand; what takes longer than ``timeout`` s is aborted. True if all ended."""
@@ -132,6 +135,11 @@ class Deliver:
         """Why nothing more may be sent to a destination now, as its workers know it; empty if nothing is in the way."""
         return self._queues[lane].hindrance() if lane in self._queues else ""
 
+    def _wake_all(self) -> None:
+        """Let every queue look for work: an attempt elsewhere may have opened something for it."""
+        self._changed.set()
+        self._woken.set()
+
     def _dispatch(self) -> None:
         while True:
             self._woken.wait()
@@ -145,17 +153,23 @@ class Deliver:
             except Exception:  # noqa: BLE001  the thread's boundary: said, and looked again
                 self._note("error", "deliver-broke", {"trace": traceback.format_exc()})
                 self._stopping.wait(self._pace.confirm)
-                self._woken.set()
+                self._wake_all()
 
     def _look(self) -> None:
-        """End the jobs that have nothing left, move what another member of a group can take, and wake all queues.
+        """End the jobs that have nothing left, move what another member of a group can take, wake who may have work.
 
         Receipts are written last: they are looked at again at the next wake.
         """
         if self._unsettled.is_set():  # not after each delivery: it looks at every job that delivers
             self._unsettled.clear()
             self._means.courier.commit(endings.settle_all)
-        self._moving.move_all()
+        if self._moving.move_all() or self._changed.is_set():
+            self._changed.clear()
+            self._wake_queues()
+        with suppress(DiskFull):
+            self._receipts.write_all()
+
+    def _wake_queues(self) -> None:
         with self._ledger.reading() as tx:
             wanted = queues.lanes(tx)
         for lane in (*wanted, *self._moving.unreachable()):
@@ -163,5 +177,3 @@ class Deliver:
                 self._queues[lane] = DestinationQueue(lane, partial(self._policy_of, lane), self._means)
         for queue in self._queues.values():
             queue.wake()
-        with suppress(DiskFull):
-            self._receipts.write_all()

@@ -123,6 +123,7 @@ class StowDestination:
     password: Secret | None = None
     tls: Tls | None = None
     line: Line = Line()
+    verify: Verify = NO_PROOF
 
     def __str__(self) -> str:
         """Its name and URL."""

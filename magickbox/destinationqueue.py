@@ -30,7 +30,10 @@ TURN = 1.0
 
 @dataclass(frozen=True)
 class Means:
-    """What every destination's queue works with. ``changed`` is called when another destination may have work now."""
+    """What every destination's queue works with.
+
+    ``changed`` is called when another destination may have work now, ``over`` when only an attempt has ended.
+    """
 
     ledger: Ledger
     sender: Sender
@@ -41,6 +44,7 @@ class Means:
     rng: random.Random
     stopping: threading.Event
     changed: Callable[[], None]
+    over: Callable[[], None]
 
 
 class DestinationQueue:
@@ -92,8 +96,10 @@ class DestinationQueue:
     def _serve(self, worker: "Worker") -> None:
         """A worker's life: attempt what is due, sleep until the next is."""
         stopping = self._means.stopping
-        while not stopping.is_set():
+        while True:
             worker.woken.clear()
+            if stopping.is_set():  # looked at after that: whoever stops sets both
+                return
             try:
                 pause = self._turn(worker)
             except Stopping:
@@ -125,7 +131,10 @@ class DestinationQueue:
         finally:
             with self._lock:
                 self._claimed.discard(delivery.id)
-        self._means.changed()  # another destination's entry may be open now
+        if delivery.gate:  # another destination's entry may be open now
+            self._means.changed()
+        else:
+            self._means.over()
         return 0.0
 
     def _claim(self, state: QueueState, moment: datetime) -> tuple[Delivery | None, float | None]:

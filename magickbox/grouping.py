@@ -45,20 +45,23 @@ class Moving:
     def __init__(self, ledger: Ledger, commit: Commit, named: Groups, note: Note) -> None:
         self._ledger, self._commit, self._named, self._note = ledger, commit, named, note
 
-    def move_all(self) -> None:
-        """Move what can be moved now; raises Stopping."""
+    def move_all(self) -> bool:
+        """Move what can be moved now, and say whether anything was; raises Stopping."""
+        moved = False
         for group in self._named().values():
             with self._ledger.reading() as tx:
                 found = groups.movable(tx, group) if _any_well(tx, group) else []
             for delivery in found:
-                self._move(group, delivery)
+                moved = self._move(group, delivery) or moved
+        return moved
 
-    def _move(self, group: Group, delivery: Delivery) -> None:
+    def _move(self, group: Group, delivery: Delivery) -> bool:
         moved = self._commit(lambda tx: _move_in(tx, group, delivery), soon=True)
         if moved is not None:
             facts = {"job": moved.job, "rule": moved.rule, "entry": moved.entry + 1, "delivery": moved.id}
             told = {"from": delivery.destination, "to": moved.destination, "reason": moved.reason}
             self._note("warning", "moved", {**facts, **told})
+        return moved is not None
 
     def unreachable(self) -> list[Lane]:
         """The members that nobody answers at: they are asked though nothing waits for them."""

@@ -13,10 +13,12 @@ class How(StrEnum):
     NONE = "none"  # not at all: what it answered to each instance counts
     COMMITMENT = "commitment"  # storage commitment (PS3.4 Annex J)
     FIND = "find"  # C-FIND of each instance (PS3.4 Annex C)
+    QIDO = "qido"  # the same over DICOMweb: QIDO-RS (PS3.18 10.6)
 
 
-WORDS = {How.COMMITMENT: "storage commitment", How.FIND: "C-FIND"}
-YES = {How.COMMITMENT: "committed by storage commitment", How.FIND: "found by C-FIND"}
+WORDS = {How.COMMITMENT: "storage commitment", How.FIND: "C-FIND", How.QIDO: "QIDO-RS"}
+YES = {How.COMMITMENT: "committed by storage commitment", How.FIND: "found by C-FIND",
+       How.QIDO: "found by QIDO-RS"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 ``FakeProver`` is the fake that ships beside the contract.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from magickbox.destination import Destination, Rejected, Retry
-from magickbox.proof import NO_PROOF, How, Reference, Report, Verify
+from magickbox.proof import NO_PROOF, WORDS, How, Reference, Report, Verify
 
 
 class Abortable(Protocol):
@@ -63,6 +63,17 @@ class Prover(Protocol):
         Retry: it may be asked another time. Rejected: it does not know such questions.
         """
         ...
+
+
+def tell_found(question: Question, ear: Ear, found: Collection[str]) -> Answer:
+    """What a query found, as an answer: an archive files what it takes some time later, and has ``within`` for that."""
+    wanted = [each.sop_instance for each in question.instances]
+    lacking = sum(uid not in found for uid in wanted)
+    if lacking and question.age < question.verify.within:
+        how = WORDS[question.verify.how]
+        return Retry(f"{lacking} of {len(wanted)} instances not yet found by {how}", answered=True)
+    ear.report(Report(question.uid, tuple(uid for uid in wanted if uid in found)))
+    return None
 
 
 class Provers:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from magickbox.destination import Destination, DicomDestination, FolderDestination, Retry, StowDestination
+from magickbox.dicomweb.query import QidoProver
 from magickbox.dicomweb.store import StowSender
 from magickbox.folders.store import FolderSender
 from magickbox.group import Group
 from magickbox.owncalls import OwnCalls
 from magickbox.proof import How
-from magickbox.prover import Provers
+from magickbox.prover import Prover, Provers
 from magickbox.routing import Rules
 from magickbox.scu.commitment import CommitmentProver
 from magickbox.scu.find import FindProver
@@ -29,7 +30,12 @@ def senders(own_calls: OwnCalls, transcoder: Transcoder | None = None) -> Mappin
 
 def provers(own_calls: OwnCalls, now: Callable[[Destination], Destination]) -> Provers:
     """A prover for each way of asking whether a destination has what was sent; ``now`` says what it is at present."""
-    return Provers({How.COMMITMENT: CommitmentProver(own_calls), How.FIND: FindProver(own_calls)}, now)
+    by_how: dict[How, Prover] = {
+        How.COMMITMENT: CommitmentProver(own_calls),
+        How.FIND: FindProver(own_calls),
+        How.QIDO: QidoProver(),
+    }
+    return Provers(by_how, now)
 
 
 def probe(destination: Destination) -> Retry | None:

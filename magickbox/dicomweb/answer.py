@@ -64,14 +64,14 @@ def _judge_response(answer: Answer, sop_instance: str) -> Result:
         return Retry(f"{said} with {what}: is there a DICOMweb service at this URL?", answered=True)
     failed, stored = _items(response, FAILED), _items(response, REFERENCED)
     for item in failed:
-        if _text(item, INSTANCE) == sop_instance or not stored:
+        if text_in(item, INSTANCE) == sop_instance or not stored:
             return _judge_failure(item, said)
     if not stored:
         others = _items(response, OTHER_FAILURES)
         if others:
             return _judge_failure(others[0], said)
         return Retry(f"{said}, and nothing about the instance", answered=True)
-    ours = next((item for item in stored if _text(item, INSTANCE) == sop_instance), stored[0])
+    ours = next((item for item in stored if text_in(item, INSTANCE) == sop_instance), stored[0])
     warning = _number(ours, WARNING_REASON)
     return Delivered(warning, f"0x{warning:04X}") if warning else Delivered()
 
@@ -125,7 +125,8 @@ def _items(item: dict[str, Any], tag: str) -> list[dict[str, Any]]:
     return [value for value in _values(item, tag) if isinstance(value, dict)]
 
 
-def _text(item: dict[str, Any], tag: str) -> str:
+def text_in(item: dict[str, Any], tag: str) -> str:
+    """The first value of an element, empty if it has none or it is no text."""
     values = _values(item, tag)
     return values[0].strip(" \0") if values and isinstance(values[0], str) else ""
 

@@ -101,10 +101,17 @@ class Connection:
         self._host = parts.netloc
         self.is_open = True
 
+    def get(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """Ask for a resource."""
+        return self._request("GET", path, headers, iter(()))
+
     def post(self, path: str, headers: Mapping[str, str], pieces: Iterator[memoryview]) -> Answer:
         """Send a request with this body and read its answer."""
+        return self._request("POST", path, headers, pieces)
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str], pieces: Iterator[memoryview]) -> Answer:
         try:
-            return self._post(path, headers, pieces)
+            return self._exchange(method, path, headers, pieces)
         except PeerError:
             raise
         except TimeoutError:
@@ -119,11 +126,12 @@ class Connection:
             self.close()
             raise
 
-    def _post(self, path: str, headers: Mapping[str, str], pieces: Iterator[memoryview]) -> Answer:
-        lines = [f"POST {path} HTTP/1.1", f"Host: {self._host}", *(f"{name}: {text}" for name, text in headers.items())]
+    def _exchange(self, method: str, path: str, headers: Mapping[str, str], pieces: Iterator[memoryview]) -> Answer:
+        told = (f"{name}: {text}" for name, text in headers.items())
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", *told]
         cut_short = self._send("\r\n".join([*lines, "", ""]).encode("ascii"), pieces)
         deadline = time.monotonic() + self._limits.response
-        response = http.client.HTTPResponse(_Source(self._sock, deadline), method="POST")  # type: ignore[arg-type]
+        response = http.client.HTTPResponse(_Source(self._sock, deadline), method=method)  # type: ignore[arg-type]
         response.begin()
         body = response.read(self._limits.largest + 1)
         answer = _answer(response, body, self._limits.largest)

@@ -4,7 +4,6 @@ One instance a request, over a connection that is kept: what the service says of
 leaves. The file is streamed from disk.
 """
 
-import base64
 import os
 import secrets
 import stat
@@ -20,8 +19,8 @@ from magickbox.dicom.header import FileMeta, read_file_meta
 from magickbox.dicom.part10 import file_header
 from magickbox.dicomweb.answer import judge_answer
 from magickbox.dicomweb.connection import Broken, Connection, Limits
+from magickbox.dicomweb.credentials import credentials
 from magickbox.errors import ConfigError, PeerError, UnreadableHeader
-from magickbox.secret import reveal
 from magickbox.sender import Item, Session
 from magickbox.tlsclient import client_context
 
@@ -47,7 +46,7 @@ class StowSender:
         """Connect, or say why it may work later."""
         assert isinstance(destination, StowDestination)
         try:
-            headers = {"Accept": ACCEPT, "User-Agent": "magickbox", **_credentials(destination)}
+            headers = {"Accept": ACCEPT, "User-Agent": "magickbox", **credentials(destination)}
             return StowSession(destination, headers, self._limits.on(destination.line))
         except (ConfigError, PeerError) as exc:
             return Retry(str(exc))
@@ -67,25 +66,12 @@ class StowSender:
         """What is wrong with its secrets and the files of its certificates."""
         assert isinstance(destination, StowDestination)
         found = []
-        for look in (lambda: _credentials(destination), lambda: destination.tls and client_context(destination.tls)):
+        for look in (lambda: credentials(destination), lambda: destination.tls and client_context(destination.tls)):
             try:
                 look()
             except ConfigError as exc:
                 found.append(str(exc))
         return found
-
-
-def _credentials(destination: StowDestination) -> Mapping[str, str]:
-    """The header that says who we are; raises ConfigError."""
-    if destination.bearer is not None:
-        token = reveal(destination.bearer).text
-        if not token.isascii() or " " in token:
-            raise ConfigError(f"a bearer token has only ASCII characters and no blanks ({destination.bearer.source})")
-        return {"Authorization": f"Bearer {token}"}
-    if destination.password is not None:
-        both = f"{destination.user}:{reveal(destination.password).text}".encode()
-        return {"Authorization": f"Basic {base64.b64encode(both).decode()}"}
-    return {}
 
 
 class StowSession:

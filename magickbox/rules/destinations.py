@@ -46,7 +46,14 @@ class Translator:
             tls = _tls(value["tls"]) if "tls" in value else None
             bearer, password = (Secret(value[key]) if key in value else None for key in ("bearer", "password"))
             return StowDestination(
-                value["URL"].rstrip("/"), name, bearer, value.get("user", ""), password, tls, _line(value)
+                value["URL"].rstrip("/"),
+                name,
+                bearer,
+                value.get("user", ""),
+                password,
+                tls,
+                _line(value),
+                _verify(value),
             )
         host = self.me if value["IP"] == ME else value["IP"]
         port = self.me_port if value["PORT"] == MY_PORT else value["PORT"]

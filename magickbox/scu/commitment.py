@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from magickbox.destination import Destination, DicomDestination, Rejected, Retry, judge
+from magickbox.destination import Destination, Rejected, Retry, judge
 from magickbox.dicom.commandset import (
     ANSWERS,
     EVENT_TYPE,
@@ -33,10 +33,10 @@ from magickbox.errors import PeerError, UnreadableHeader
 from magickbox.owncalls import OwnCalls
 from magickbox.proof import INVALID_ARGUMENT, NO_SUCH_EVENT
 from magickbox.prover import Answer, Ear, Question, Watch
-from magickbox.scu.associate import associate
+from magickbox.scu.asking import Asking
 from magickbox.scu.command import n_action_request, n_event_report_response
 from magickbox.scu.pdu import Context
-from magickbox.scu.upperlayer import Association, Registry, Timeouts
+from magickbox.scu.upperlayer import Association, Timeouts
 
 _MESSAGE = 1
 _LOOK_EVERY = 0.05
@@ -47,28 +47,17 @@ class CommitmentProver:
     """Asks by storage commitment; implements ``prover``."""
 
     def __init__(self, own_calls: OwnCalls, timeouts: Timeouts | None = None) -> None:
-        self._own_calls = own_calls
         self._timeouts = timeouts or Timeouts()
+        self._asking = Asking("storage commitment", CONTEXTS, own_calls, self._timeouts)
 
     def ask(self, destination: Destination, question: Question, ear: Ear, watch: Watch) -> Answer:
         """Send the N-ACTION, and wait for the report as long as the destination's ``wait`` says."""
-        assert isinstance(destination, DicomDestination)
-        registry = Registry(lambda address: self._own_calls.opened(address, question.job), self._own_calls.closed)
-        association = associate(destination, CONTEXTS, self._timeouts, registry)
-        if isinstance(association, Retry):
-            return association
-        watch(association)
-        try:
-            context = next((each for each in CONTEXTS if each in association.accepted), None)
-            if context is None:
-                return Rejected(f"no storage commitment: {association.refused[CONTEXTS[0]]}")
-            return _Inquiry(association, context, ear).hold(question, self._timeouts.response)
-        except PeerError as exc:
-            association.abort()
-            return Retry(str(exc), answered=True)
-        finally:
-            watch(None)
-            association.release()
+        return self._asking.ask(
+            destination,
+            question,
+            watch,
+            lambda association, context: _Inquiry(association, context, ear).hold(question, self._timeouts.response),
+        )
 
 
 class _Inquiry:
