@@ -15,7 +15,7 @@ ROWS = re.findall(r"^\| (\d) \| `([\w.]+)` \| (.+?) \|$", CHAPTER.partition("## 
 FLOORS = {name: int(floor) for floor, name, _ in ROWS}
 
 ALONE = {1, 5}  # on these floors nobody knows a neighbour
-FAMILIES = {"bench", "conventions", "dicomweb", "engines", "folders", "hooks", "scp", "scu", "transcoding"}
+FAMILIES = {"bench", "conventions", "dicomweb", "engines", "folders", "hooks", "imaging", "scp", "scu", "transcoding"}
 STAGES = {"receive", "process", "route", "deliver"}
 # What the command line may reach below the service: what it shows, and what it does while no box runs.
 DOORS = {
