@@ -85,8 +85,6 @@ class Receive:
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._stopping = threading.Event()
 
-    # --- intake: called from receivers' threads ---------------------------------------------------------------------
-
     def admit(self, request: Request) -> Association | Refusal:
         """Decide on an association (``intake.Intake``)."""
         with self._lock:
@@ -136,8 +134,6 @@ class Receive:
             self._open.pop(association.id, None)
         self._events.put(_Ended(association, how))
 
-    # --- the coordinator's thread -----------------------------------------------------------------------------------
-
     def start(self) -> None:
         """Start to give birth to jobs."""
         self._thread.start()
@@ -153,15 +149,19 @@ class Receive:
         ended = replace(association, ended=association.ended or now(), how=association.how or End.STOPPED)
         self._take(_Ended(ended, End.STOPPED))
 
+    def behind(self) -> int:
+        """How many reports of receivers wait to be taken."""
+        return self._events.qsize()
+
     def gathering(self) -> list[tuple[Key, int, float]]:
         """The studies that wait to become jobs: how many instances each has, and in how many seconds it is due."""
         at = time.monotonic()
         return [(key, count, max(0.0, due - at)) for key, count, due in self._gathering.waiting()]
 
-    def open_associations(self) -> list[Association]:
-        """The associations that are open now."""
+    def open_associations(self) -> list[tuple[Association, int]]:
+        """The associations that are open now, and how many instances of each are gathered."""
         with self._lock:
-            return list(self._open.values())
+            return [(association, self._counts.get(association.id, 0)) for association in self._open.values()]
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -50,6 +50,7 @@ from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
 from magickbox.sender import ByKind
 from magickbox.senders import provers, senders
+from magickbox.standing import standing
 from magickbox.steps import Reached, unwatched
 from magickbox.tls import ServerTls
 from magickbox.tlsfiles import tls_files
@@ -210,24 +211,10 @@ class Box:
 
     def status(self) -> dict[str, object]:
         """What a look at the running box shows."""
-        return {
-            "listening": list(self.receiver.address),
-            "listening_tls": list(self.receiver.tls_address or ()),
-            "open_associations": len(self.receive.open_associations()),
-            "open_connections": self.receiver.connections,
-            "received": self.receive.traffic.numbers(),
-            "gathering": [
-                {"calling": key.calling_ae, "called": key.called_ae, "instances": count, "due": round(due, 1)}
-                for key, count, due in self.receive.gathering()
-            ],
-            "jobs_waiting": self.capacity.waiting,
-            "receiving_pause": self.capacity.pause(),
-            "rules_problem": self.rules.problem,
-            "bad_processors": [bad.name for bad in self.dropins.current.bad],
-            "sandbox": self.protection.told_at_start[1],
-            "disk_free": self.disk.free(),
-            "disk_mark": self.disk.mark(),
-        }
+        return standing(
+            self.settings, self.receiver, self.receive, self.capacity, self.rules.problem, self.dropins.current,
+            self.protection, self.disk, self.ledger,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Recover, start every stage, and open the port last; raises OSError or MagickboxError."""

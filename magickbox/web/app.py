@@ -6,15 +6,16 @@ from fastapi import APIRouter, FastAPI
 
 from magickbox import __version__
 from magickbox.web import problems
-from magickbox.web.api import me
+from magickbox.web.api import events, health, me, system
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
+from magickbox.web.events import Hub
 from magickbox.web.pages import login, now
 from magickbox.web.pages.frame import environment, error_page
 from magickbox.web.shield import Shield, known_hosts
 
 API = "/api/v1"
-RESOURCES: tuple[APIRouter, ...] = (me.router,)
+RESOURCES: tuple[APIRouter, ...] = (me.router, system.router, events.router)
 PAGES: tuple[APIRouter, ...] = (login.router, now.router)
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
 BODIES: Mapping[str, int] = {}
@@ -28,12 +29,12 @@ def create_app(context: Context) -> FastAPI:
     )  # fmt: skip
     assets = Assets()
     app.state.context, app.state.templates = context, environment(assets)
-    app.state.error_page = error_page
+    app.state.error_page, app.state.hub, app.state.doorbell = error_page, Hub(context), health.Doorbell()
     app.state.pages = frozenset(getattr(route, "path", "") for page in PAGES for route in page.routes)
     problems.install(app)
     for resource in RESOURCES:
         app.include_router(resource, prefix=API)
-    for page in (assets_router(assets), *PAGES):
+    for page in (assets_router(assets), health.router, *PAGES):
         app.include_router(page)
     secure = context.settings.web_certificate is not None
     app.add_middleware(Shield, hosts=known_hosts(context.settings.web_names), bodies=BODIES, secure=secure)

@@ -15,6 +15,15 @@ _CONNECTIONS = 4
 _STEPS = 20_000  # virtual machine instructions between two looks at the clock: well under a millisecond
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """A read-only connection to the ledger, for any thread, one at a time; raises sqlite3.DatabaseError."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
 class Reader:
     """A few read-only connections; safe from any thread."""
 
@@ -32,7 +41,7 @@ class Reader:
         except queue.Empty:
             raise LedgerError("too many questions to the ledger at once; ask again") from None
         try:
-            connection = connection or self._open()
+            connection = connection or connect(self.path)
             until = time.monotonic() + self._longest
             connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
             connection.execute("BEGIN")
@@ -44,14 +53,6 @@ class Reader:
             raise LedgerError(f"the ledger cannot be read: {exc}") from exc
         finally:
             self._free.put(_rolled_back(connection))
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=2, isolation_level=None,
-            check_same_thread=False,
-        )  # fmt: skip
-        connection.row_factory = sqlite3.Row
-        return connection
 
     def close(self) -> None:
         """Close all connections; nobody reads any more."""
