@@ -18,7 +18,7 @@ Entry = tuple[str, Path]
 """The name in the archive, and where it is now."""
 
 RULES, SETTINGS, PROCESSORS = "routing.json", "magickbox.toml", "processors"
-_PASSING = frozenset({"lock", "control.sock", "ballast", "converted", "etc", "memory"})
+_PASSING = frozenset({"lock", "control.sock", "ballast", "converted", "etc", "memory", "pictures", "uploads"})
 _COPIES = (".version-", ".broken-", ".newer-", "-wal", "-shm", "-journal", ".tmp", ".part")
 _SQLITE = b"SQLite format 3\0"
 _UNCHANGING = frozenset({INPUT, SUPERSEDED, "info.json"})

@@ -27,6 +27,8 @@ _RENDERING = Limits(
 _KEPT = 1024**3
 _LISTINGS = 64
 _SWEEP = 60.0
+_WAITING = 16  # who may wait for a worker at once, and how long in seconds others wait for a place among them
+_PATIENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Pictures:
         self._workers = Workers("magickbox.imaging.worker", self.limits)
         self._listings: OrderedDict[tuple[str, str], tuple[object, Place]] = OrderedDict()
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_WAITING)
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="pictures", daemon=True)
         self._keeper.start()
@@ -122,6 +125,8 @@ class Pictures:
             return Unseen("its file is there no more", passing=True)
         if (content := self._shelf.get(job, name)) is not None:
             return Rendered(content)
+        if not self._waiting.acquire(timeout=_PATIENCE):
+            return Unseen("too many pictures are asked for at once", passing=True)
         made = self._shelf.place(uuid4().hex)
         try:
             answer = self._workers.ask({**_wish_json(wish), "source": str(path), "to": str(made)})
@@ -135,6 +140,7 @@ class Pictures:
         except OSError as exc:
             return Unseen(f"it cannot be read: {exc.strerror}", passing=True)
         finally:
+            self._waiting.release()
             made.unlink(missing_ok=True)
 
     def thumbnail(self, series: Series) -> tuple[Shown, Wish] | None:

@@ -9,6 +9,7 @@ from fastapi import Request
 from magickbox.config import Loaded, Settings
 from magickbox.control import ask
 from magickbox.datafolder import DataFolder
+from magickbox.imaging.pictures import Pictures
 from magickbox.service import Places
 from magickbox.web.accounts import Accounts, accounts_of, open_store
 from magickbox.web.problems import Problem
@@ -28,6 +29,7 @@ class Context:
     ledger: Reader
     store: Store
     accounts: Accounts
+    pictures: Pictures
 
     @property
     def settings(self) -> Settings:
@@ -52,7 +54,8 @@ class Context:
         return answer
 
     def close(self) -> None:
-        """Let go of ledger and database."""
+        """Let go of ledger and database, and end what renders pictures."""
+        self.pictures.close()
         self.ledger.close()
         self.store.close()
 
@@ -63,7 +66,7 @@ def build_context(start: Start) -> Context:
     store = open_store(data.state)
     return Context(
         data, start.places, start.config, start.loaded, Reader(data.ledger), store,
-        accounts_of(store, start.settings.web_hide_names),
+        accounts_of(store, start.settings.web_hide_names), Pictures(data, start.settings.min_free),
     )  # fmt: skip
 
 
