@@ -43,7 +43,8 @@ class Ended:
     ``exit_code`` is negative for a signal; None if there was none to take. ``trouble`` is the processor's own fault
     as the box saw it (out of time, could not start). ``interrupted`` is trouble on the box's side (box stopped, engine
     down): the run says nothing and is made again. ``peak_memory`` is bytes, with cached files, where it is known.
-    ``met`` is a limit that a run met and yet ended with 0: told, but no fault.
+    ``met`` is a limit that a run met and yet ended with 0: told, but no fault. ``not_begun`` says of an interrupted run
+    that nothing of the processor ran: however often that happens, it is the machine's trouble.
     """
 
     exit_code: int | None
@@ -52,3 +53,4 @@ class Ended:
     interrupted: str | None = None
     peak_memory: int | None = field(default=None, compare=False)
     met: str = ""
+    not_begun: bool = field(default=False, compare=False)

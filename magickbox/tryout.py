@@ -13,10 +13,8 @@ from magickbox.association import Association, End
 from magickbox.clock import now
 from magickbox.config import Settings
 from magickbox.conventions import CONVENTIONS
-from magickbox.datafolder import DataFolder
 from magickbox.decision import Listing
 from magickbox.dropins.folder import Dropins
-from magickbox.dropins.pins import read_pins, why_not
 from magickbox.engine import Engine, Run
 from magickbox.engines import protection
 from magickbox.engines.choosing import ChoosingEngine
@@ -25,7 +23,7 @@ from magickbox.engines.images import Images
 from magickbox.engines.limits import limits_of, shown
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection
-from magickbox.errors import EngineDown, UnreadableHeader
+from magickbox.errors import UnreadableHeader
 from magickbox.incoming.record import read_instance
 from magickbox.instance import Instance
 from magickbox.jobfolder import AttemptFolder, Info, input_name
@@ -141,43 +139,6 @@ def try_out(
         sum(1 for file in listing.files if file.sop_instance in known),
         trouble,
     )
-
-
-def examine(processor: Processor, settings: Settings, environment: Mapping[str, str], data: Path) -> list[str]:
-    """What would keep a processor from running on this machine, as far as can be told without running it."""
-    shield = protection.tried(settings, data)
-    path = clean_environment(environment, Path(sys.executable))["PATH"]
-    in_image = processor.image is not None
-    program = processor.command[0] if processor.command and not in_image else ""
-    found = [shield.refusal] if shield.refusal and not in_image else []
-    found += _image_problems(processor, settings, environment, data) if in_image else []
-    if program and shutil.which(program, path=dict(processor.environment).get("PATH", path)) is None:
-        found.append(f"no program '{program}' is installed where the box looks (its PATH)")
-    elif program and shield.sandbox is not None and shield.sandbox.hides(processor):
-        found.append(f"{program} is not visible in the sandbox (setting sandbox_shows)")
-    limits = limits_of(processor, shield.limits)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if limits.memory is not None and limits.memory > memory:
-        found.append(f"resources.memory is {shown(limits.memory)}, and this machine has {shown(memory)}")
-    if limits.cpus is not None and limits.cpus > (os.cpu_count() or 1):
-        found.append(f"resources.cpus is {limits.cpus:g}, and this machine has {os.cpu_count()}")
-    return found
-
-
-def container_engine(environment: Mapping[str, str], settings: Settings) -> str:
-    """What runs containers here, in a few words; raises EngineDown."""
-    return Finder(environment, settings.container_engine).get().in_words
-
-
-def _image_problems(processor: Processor, settings: Settings, environment: Mapping[str, str], data: Path) -> list[str]:
-    """Whether there is an engine, and what the box knew last of the image; nothing is pulled."""
-    try:
-        container_engine(environment, settings)
-    except EngineDown as exc:
-        return [str(exc)]
-    pins = read_pins(DataFolder(data).images)
-    why = why_not(processor, pins) if processor.name in pins else None
-    return [why] if why else []
 
 
 def _engine(

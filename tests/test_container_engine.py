@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -57,6 +56,7 @@ from magickbox.engines.limits import Limits, limits_of
 from magickbox.engines.survivor import survivor
 from magickbox.logs import silent
 from magickbox.processor import IN_IMAGE, Processor
+from magickbox.runs.cleaning import clean
 
 IMAGE = "test/tools:1"
 LIMITS = Limits(memory=8 << 30, processes=1000, file_size=1 << 30)
@@ -284,7 +284,7 @@ def test_a_network_only_if_asked_for(bench: ContainerBench) -> None:
 def command_of(bench: ContainerBench, run: Run) -> list[str]:
     engine = bench.engine
     assert isinstance(engine, ContainerEngine)
-    cli, image, stage, who = engine._within(run)
+    cli, image, stage, who = engine._within(run, bench.images.image_of(run.processor))
     return command_line(cli, run, image, stage, who, "box", None, limits_of(run.processor, LIMITS))
 
 
@@ -302,15 +302,15 @@ def test_output_is_the_boxs_own_and_has_only_files(bench: ContainerBench, tmp_pa
     outside = tmp_path / "outside"
     outside.write_text("mine")
     outside.chmod(0o600)
-    ended, run = bench.shell(f"""mkdir -p "$2/a/b"; echo x > "$2/a/b/file"; chmod 000 "$2/a/b/file" "$2/a/b"
-        ln -s {outside} "$2/link"; ln -s /etc "$2/etc"; mkfifo "$2/pipe"; nc -lU "$2/socket" & sleep 0.3; exit 0""")
+    ended, run = bench.shell(f"""mkdir -p "$2/a/b"; echo x > "$2/a/b/file"; chmod 000 "$2/a/b/file"
+        ln -s {outside} "$2/link"; ln -s /etc "$2/etc"; mkfifo "$2/pipe" "$2/a/b/pipe" "$2/a/pipe"; chmod 0 "$2/a" """)
     assert ended.exit_code == 0
     assert outside.stat().st_mode & 0o777 == 0o600
     assert outside.stat().st_uid == os.getuid()
-    found = sorted(path.name for path in run.output.iterdir())
-    assert found == ["a", "etc", "link"]
     assert all(path.lstat().st_uid == os.getuid() for path in run.output.rglob("*"))
-    assert not any(stat.S_ISSOCK(path.lstat().st_mode) for path in run.output.iterdir())
+    told = clean(run.output, run.input).remark
+    assert told.startswith("left out of OUTPUT: 3 pipes, sockets or device nodes and 2 links that lead elsewhere")
+    assert sorted(path.name for path in run.output.iterdir()) == ["a"]
     shutil.rmtree(run.output)
 
 
@@ -350,6 +350,11 @@ def test_an_archive_that_is_still_being_copied_is_told(bench: ContainerBench) ->
     bench.podman.image("test/cut:1", {"x": "cut"})
     archive = bench.place / "cut.tar"
     bench.podman.ask("save", "--quiet", "--output", str(archive), "test/cut:1")
+    other = Processor("Other", bench.place, (), "Other", image=IMAGE, image_archive=archive)
+    bench.images.want(Dropins(good=(other,)))
+    bench.images.look_round()
+    told = f"cut.tar holds another image: localhost/test/cut:1; image in processor.json says {IMAGE}"
+    assert told in (bench.images.why_not(other) or ""), "also if that is on this machine"
     os.truncate(archive, archive.stat().st_size // 2)
     one = Processor("Cut", bench.place, (), "Cut", image="test/cut:1", image_archive=archive)
     bench.images.want(Dropins(good=(one,)))
@@ -397,7 +402,54 @@ def test_a_fork_bomb_meets_its_limit(bench: ContainerBench) -> None:
     run = replace(run, processor=replace(run.processor, resources=(("processes", 40),)))
     ended = bench.engine.run(run, lambda _: None)
     assert ended.last_line != "made them"
+    assert ended.trouble == "too many processes (limit 40)"
     assert not bench.survivors(run)
+
+
+def test_one_that_met_its_limit_of_processes_and_ends_well_says_so(bench: ContainerBench) -> None:
+    """Its script hides what the forks came to, and waits until the box has had time to look."""
+    run = bench.prepare(bench.script("(for i in $(seq 60); do sleep 3 & done) 2>/dev/null; sleep 4 || sleep 1; exit 0"))
+    run = replace(run, processor=replace(run.processor, resources=(("processes", 40),)))
+    ended = bench.engine.run(run, lambda _: None)
+    assert (ended.exit_code, ended.trouble) == (0, None)
+    assert ended.met == "it ended well, but met a limit: too many processes (limit 40)"
+
+
+def test_an_engine_that_can_start_nothing_keeps_jobs_waiting_until_it_can(bench: ContainerBench) -> None:
+    """It answers, but its runtime does not work: no attempt counts, and a trial finds out when it does again."""
+    switch = bench.place / "works"
+    broken = bench.place / "engine"
+    words = bench.podman.words
+    broken.write_text(f'#!/bin/sh\nif [ "$1" = run ] && ! [ -e {switch} ]; then\n'
+                      f'  exec {words} --runtime /bin/false "$@"\nfi\nexec {words} "$@"\n')  # fmt: skip
+    broken.chmod(0o755)
+    run = bench.prepare(bench.script("echo started"))
+    finder = Finder(bench.podman.environment, str(broken))
+    images = Images(finder, bench.place, bench.place / "state", lambda: None, silent)
+    engine = ContainerEngine(finder, images, lambda _: Magickbox(), bench.place, LIMITS)
+    images.want(Dropins(good=(run.processor,)))
+    images.look_round()
+    assert engine.refusal(run.processor) is None
+    ended = engine.run(run, lambda _: None)
+    assert (ended.trouble, ended.not_begun) == (None, True)
+    assert f"(setting container_engine: {broken})" in (ended.interrupted or "")
+    for _ in range(2):
+        why = engine.refusal(run.processor)
+        assert (why or "").startswith(f"processor {run.processor.name} waits: podman could not start it: ")
+        images.look_round()
+    assert engine.refusal(run.processor) is not None
+    switch.touch()
+    images.look_round()
+    assert engine.refusal(run.processor) is None
+    assert engine.run(run, lambda _: None) == Ended(0, "started")
+
+
+def test_cards_that_are_not_there_are_no_fault_of_the_processor(bench: ContainerBench) -> None:
+    run = bench.prepare(bench.script("echo started"))
+    run = replace(run, processor=replace(run.processor, resources=(("gpus", 1),)))
+    ended = bench.engine.run(run, lambda _: None)
+    assert (ended.trouble, ended.not_begun) == (None, True)
+    assert "resources.gpus asks for graphics cards" in (bench.engine.refusal(run.processor) or "")
 
 
 def test_too_much_output_ends_the_run(bench: ContainerBench) -> None:

@@ -181,6 +181,59 @@ def test_check_says_what_would_keep_it_from_running(place: Path, capsys: pytest.
     assert "there is no processor ProcZ" in capsys.readouterr().err
 
 
+def test_check_looks_from_inside_the_sandbox(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sandbox(place)
+    (place / "tool").write_text("#!/bin/sh\n")
+    (place / "tool").chmod(0o755)
+    script(place, "exit 0", "Good")
+    for name, first in {"Hidden": f"#!{place}/tool", "Missing": "#!/usr/bin/env python9"}.items():
+        path = place / "processors" / name
+        path.write_text(f"{first}\necho\n")
+        path.chmod(0o755)
+    assert main(["processors", "check"]) == 1
+    told = capsys.readouterr().out
+    assert "ok       Good\n" in told
+    assert f"PROBLEM  Hidden: the interpreter '{place}/tool' named in the first line of " in told
+    assert "is not visible here (in the sandbox; setting sandbox_shows)" in told
+    assert "PROBLEM  Missing: no program 'python9', named in the first line of " in told
+    (place / "set.toml").write_text(f'sandbox_shows = ["{place}/tool"]\n')
+    assert main(["processors", "check", "Hidden", "--config", "set.toml"]) == 0
+    assert capsys.readouterr().out == "ok       Hidden\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_check_finds_a_folder_that_is_closed_to_the_box(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sandbox(place)
+    folder = place / "processors" / "Closed"
+    folder.mkdir(parents=True)
+    (folder / "processor.json").write_text(json.dumps({"command": ["./run.sh"]}))
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    assert main(["processors", "check"]) == 0
+    capsys.readouterr()
+    os.chown(folder, 65534, 65534)
+    folder.chmod(0o700)
+    assert main(["processors", "check"]) == 1, "in the sandbox root has no more rights than anybody"
+    assert f"PROBLEM  Closed: {folder} may not be entered (chmod +rx)" in capsys.readouterr().out
+
+
+def test_check_tells_of_each_as_soon_as_it_is_known_and_of_many_quickly(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        script(place, "exit 0", f"Proc{number:02}")
+    told = subprocess.Popen(
+        [sys.executable, "-m", "magickbox.cli.main", "processors", "check"], stdout=subprocess.PIPE, cwd=place,
+        env={**os.environ, "TMPDIR": str(place / "temp")},
+    )  # fmt: skip
+    assert told.stdout is not None
+    lines = [told.stdout.readline() for _ in range(30)]
+    assert lines == [f"ok       Proc{number:02}\n".encode() for number in range(30)]
+    assert told.stdout.read() == b""
+    told.stdout.close()
+    assert told.wait() == 0
+
+
 @pytest.mark.parametrize("name", ["identity", "mip", "outcomes", "report"])
 def test_the_shipped_processors_run_in_the_sandbox(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sandbox(place)

@@ -12,6 +12,7 @@ from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
 from magickbox.dropins.pins import Pin, adorn, read_pins, why_not
 from magickbox.errors import ConfigError, EngineDown
+from magickbox.examination import container_engine
 from magickbox.processor import Processor
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
@@ -19,7 +20,6 @@ from magickbox.senders import destination_problems
 from magickbox.service import Places, protection_of
 from magickbox.tls import try_out
 from magickbox.tlsfiles import OFF, tls_files
-from magickbox.tryout import container_engine
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

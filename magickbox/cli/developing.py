@@ -5,7 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from pydicom.uid import UID
@@ -14,8 +16,9 @@ from magickbox.cli import places
 from magickbox.cli.output import complain, print_json, shown
 from magickbox.dropins.folder import Dropins, read_dropins
 from magickbox.errors import NotFound
+from magickbox.examination import Examination, Finding
 from magickbox.processor import SUCCESS, Processor
-from magickbox.tryout import Taken, Tryout, examine, take, try_out
+from magickbox.tryout import Taken, Tryout, take, try_out
 
 TAIL = 20  # lines of the log, and files of OUTPUT, that are shown
 LONGEST = 300  # characters of a line of the log
@@ -64,21 +67,31 @@ def run_once(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Say of each drop-in what would keep it from running; exit code 1 if something would."""
+    """Say of each drop-in, as soon as it is known, what would keep it from running; exit code 1 if something would."""
     data = places.data_folder(args)
     dropins, settings = read_dropins(places.processors(args, data)), places.settings(args).settings
-    found: dict[str, list[str]] = {}
-    for good in (one for one in dropins.good if args.name in (None, one.name)):
-        found[good.name] = examine(good, settings, os.environ, data.root)
-    for bad in (one for one in dropins.bad if args.name in (None, one.name)):
-        found[bad.name] = list(bad.problems)
-    if args.name is not None and not found:
+    good = [one for one in dropins.good if args.name is None or args.name.casefold() == one.name.casefold()]
+    bad = [one for one in dropins.bad if args.name is None or args.name.casefold() == one.name.casefold()]
+    if args.name is not None and not (good or bad):
         _find(dropins, args.name)
+    problems: dict[str, list[str]] = {}
+    with Examination(settings, os.environ, data.root) as examination, ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = chain(
+            ((one.name, Finding(one.problems)) for one in bad),
+            zip((one.name for one in good), pool.map(examination.of, good), strict=True),
+        )
+        for name, finding in found:
+            problems.setdefault(name, []).extend(finding.problems)
+            if not args.json:
+                print("\n".join(_found(name, finding)), flush=True)
     if args.json:
-        print_json(found)
-    for name, problems in () if args.json else found.items():
-        print("\n".join(f"PROBLEM  {shown(name)}: {shown(each)}" for each in problems) or f"ok       {shown(name)}")
-    return 1 if any(found.values()) else 0
+        print_json(problems)
+    return 1 if any(problems.values()) else 0
+
+
+def _found(name: str, finding: Finding) -> list[str]:
+    note = f": {shown(finding.note)}" if finding.note else ""
+    return [f"PROBLEM  {shown(name)}: {shown(each)}" for each in finding.problems] or [f"ok       {shown(name)}{note}"]
 
 
 @contextmanager

@@ -25,7 +25,8 @@ CONVENTIONS = ("magickbox", "mercure")  # the first is the default
 
 @dataclass(frozen=True)
 class Pin:
-    """What is known of a drop-in's image: ``source`` is what it was asked for, ``problem`` why it is not here (yet).
+    """What is known of a drop-in's image: ``source`` is what it was asked for, ``problem`` why it is not here (yet),
+    or, with an ``image``, why this machine cannot start it.
 
     ``ours`` says that the box itself brought the image to this machine.
     """
@@ -84,6 +85,8 @@ def why_not(processor: Processor, pins: Mapping[str, Pin]) -> str | None:
     pin = pins.get(processor.name)
     if pin is None:
         return f"the image {processor.image} of processor {processor.name} was not looked for yet"
+    if pin.problem is not None and pin.image is not None:
+        return f"processor {processor.name} waits: {pin.problem}"
     if pin.problem is not None:
         return f"the image {processor.image} of processor {processor.name} is not here: {pin.problem}"
     return None

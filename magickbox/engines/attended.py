@@ -16,7 +16,7 @@ from magickbox.run import Run
 CHUNK = 64 * 1024
 DRAIN = 64  # chunks read after the end
 LONGEST_POLL = 3600.0
-FIRST_LOOK = 2.0
+LOOK_EVERY = 0.5
 
 
 class Why(Enum):
@@ -56,7 +56,7 @@ class Attended:
     def wait(self, until: float, bell: Bell | None = None, look: Callable[[], bool] | None = None) -> Why:
         """Pass its output on until it ends, the bell rings, the clock says ``until`` or ``look`` says true.
 
-        A look is taken every few seconds, more seldom if it costs much.
+        A look is taken twice a second, more seldom if it costs much.
         """
         if bell is not None:
             self._poll.register(bell.fd, select.POLLIN)
@@ -67,7 +67,7 @@ class Attended:
                 self._poll.unregister(bell.fd)
 
     def _wait(self, until: float, bell: Bell | None, look: Callable[[], bool] | None) -> Why:
-        next_look = time.monotonic() + FIRST_LOOK if look is not None else float("inf")
+        next_look = time.monotonic() + LOOK_EVERY if look is not None else float("inf")
         while (remaining := until - time.monotonic()) > 0:
             pause = max(0.0, min(remaining, next_look - time.monotonic(), LONGEST_POLL))
             ready = {fd for fd, _ in self._poll.poll(pause * 1000)}
@@ -80,7 +80,7 @@ class Attended:
             if look is not None and (began := time.monotonic()) >= next_look:
                 if look():
                     return Why.LOOK
-                next_look = time.monotonic() + max(FIRST_LOOK, 20 * (time.monotonic() - began))
+                next_look = time.monotonic() + max(LOOK_EVERY, 20 * (time.monotonic() - began))
         return Why.CLOCK
 
     def kill(self) -> None:

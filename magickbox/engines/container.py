@@ -8,6 +8,7 @@ client says with 125 to 127 may be its own trouble or the processor's; the conta
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -18,8 +19,10 @@ from magickbox.engines import container_end, leftovers, start_trouble
 from magickbox.engines.attended import Attended, Why, out_of_time
 from magickbox.engines.bells import Bell, Bells
 from magickbox.engines.container_cli import ContainerCli, Finder
-from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner
+from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner, pidfile
+from magickbox.engines.container_trial import trial_run, why_not_started
 from magickbox.engines.continued_log import ContinuedLog
+from magickbox.engines.fork_watch import ForkWatch
 from magickbox.engines.handover import Growth, give_back, hand_over
 from magickbox.engines.image_store import known
 from magickbox.engines.images import Images
@@ -59,16 +62,40 @@ class ContainerEngine:
         try:
             bell = self._bells.hang(run.name)
         except OSError as exc:
-            return Ended(None, interrupted=start_trouble.of_machine(exc))
+            return Ended(None, interrupted=start_trouble.of_machine(exc), not_begun=True)
         try:
-            within = self._within(run)
+            within = self._within(run, self._images.image_of(run.processor))
             with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
-                return self._run(run, within, started, bell, log)
+                return self._doubted(self._run(run, within, started, bell, log), run.processor)
         except EngineDown as exc:
             self._finder.lost()
-            return Ended(None, interrupted=str(exc))
+            return self._doubted(Ended(None, interrupted=str(exc), not_begun=True), run.processor)
         finally:
             self._bells.take_down(run.name)
+
+    def trial(self, processor: Processor, image: Image) -> str | None:
+        """Why this machine cannot start a container for a processor; None if it can. Nothing of the image is run."""
+        with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
+            run = trial_run(processor, Path(folder))
+            try:
+                with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
+                    bell = self._bells.hang(run.name)
+                    ended = self._run(run, self._within(run, image), lambda _: None, bell, log)
+            except OSError as exc:
+                return start_trouble.of_machine(exc)
+            except EngineDown as exc:
+                self._finder.lost()
+                return str(exc)
+            finally:
+                self._bells.take_down(run.name)
+        return why_not_started(ended)
+
+    def _doubted(self, ended: Ended, processor: Processor) -> Ended:
+        """Let jobs of a processor that could not be started wait until a trial can be."""
+        image = self._images.image_of(processor)
+        if ended.not_begun and ended.interrupted is not None and image is not None:
+            self._images.doubt(processor, ended.interrupted, lambda: self.trial(processor, image))
+        return ended
 
     def stop(self, name: str, reason: str) -> None:
         """End a run that another thread waits for; see ``engine.Engine.stop``."""
@@ -125,10 +152,9 @@ class ContainerEngine:
             if names:
                 self._finder.get().ask("rm", "--force", "--volumes", *names)
 
-    def _within(self, run: Run) -> RunIn:
+    def _within(self, run: Run, image: Image | None) -> RunIn:
         """Engine, image, stage and user of a run; raises EngineDown if there is no engine, or no image yet."""
         cli = self._finder.get()
-        image = self._images.image_of(run.processor)
         if image is None:
             raise EngineDown(self._images.why_not(run.processor) or "its image is not here")
         stage = self._convention(run).stage(run, image)
@@ -144,21 +170,22 @@ class ContainerEngine:
             process = self._start(run, within, memory)
         except (OSError, ValueError) as exc:
             log.say(start_trouble.of_machine(exc))
-            return Ended(None, interrupted=start_trouble.of_machine(exc))
+            return Ended(None, interrupted=start_trouble.of_machine(exc), not_begun=True)
         client = Attended(process, log)
         why: Why | None = None
-        limits = limits_of(run.processor, self._limits)
+        limits, forks = limits_of(run.processor, self._limits), ForkWatch(pidfile(run))
         try:
             started({**_handle(cli, run, image, stage, client.pid), "sandbox": cli.name, "limits": limits.told()})
-            why = self._attend(cli, run, client, bell, log, time.monotonic() + run.timeout)
+            why = self._attend(cli, run, client, bell, log, time.monotonic() + run.timeout, forks)
         finally:
             if why is not Why.EXIT:
                 self._end(cli, run, client, why)
             code = client.finish()
             state = container_end.state_of(cli, run, code, why)
             self._remove([run.name])
+            pidfile(run).unlink(missing_ok=True)
             give_back(run, who)
-        ended = container_end.judge(run, image, cli, why, code, state, bell.reason, log, limits)
+        ended = container_end.judge(run, image, cli, why, code, state, bell.reason, log, limits, forks.refused)
         if ended.interrupted is not None and why is Why.EXIT and known(cli, image.id) is None:
             self._images.gone(run.processor)
         return ended
@@ -166,8 +193,9 @@ class ContainerEngine:
     def _rejoin(self, cli: ContainerCli, run: Run, found: Survivor, bell: Bell, log: OutputLog) -> Ended | None:
         client = Waiter(cli, run.name, self._marks(run.name), log)
         why: Why | None = None
+        forks = ForkWatch(pidfile(run))
         try:
-            why = self._attend(cli, run, client, bell, log, until(found, run.timeout, KILLED))
+            why = self._attend(cli, run, client, bell, log, until(found, run.timeout, KILLED), forks)
         finally:
             if why is not Why.EXIT:
                 self._end(cli, run, client, why)
@@ -181,7 +209,7 @@ class ContainerEngine:
             return None
         image = Image(run.processor.image or "", "", architecture=cli.architecture)
         limits = limits_of(run.processor, self._limits)
-        return container_end.judge(run, image, cli, why, over.exit_code, state, bell.reason, log, limits)
+        return container_end.judge(run, image, cli, why, over.exit_code, state, bell.reason, log, limits, forks.refused)
 
     def _start(self, run: Run, within: RunIn, memory: Path | None) -> "subprocess.Popen[bytes]":
         cli, image, stage, who = within
@@ -200,10 +228,17 @@ class ContainerEngine:
     def _marks(self, name: str) -> dict[str, str]:
         return {"MAGICKBOX_RUN": name, "MAGICKBOX_BOX": self._box}
 
-    def _attend(self, cli: ContainerCli, run: Run, client: Attended, bell: Bell, log: OutputLog, clock: float) -> Why:
+    def _attend(
+        self, cli: ContainerCli, run: Run, client: Attended, bell: Bell, log: OutputLog, clock: float, forks: ForkWatch
+    ) -> Why:
         """Wait for the end, a stop, the clock or too much output; then ask the container to end, and wait again."""
         growth = Growth(run, _most(run))
-        why = client.wait(clock, bell, growth.is_too_much)
+
+        def look() -> bool:
+            forks.look()
+            return growth.is_too_much()
+
+        why = client.wait(clock, bell, look)
         if why is Why.EXIT:
             return Why.LOOK if growth.is_too_much() else why  # it wrote faster than anybody looked
         log.say({Why.CLOCK: out_of_time(run), Why.STOP: f"stopped: {bell.reason}"}.get(

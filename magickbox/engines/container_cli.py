@@ -117,7 +117,7 @@ class Finder:
                 return
             except EngineDown as exc:
                 problems.append(str(exc))
-        self._problem = "no engine for containers: " + "; ".join(problems)
+        self._problem = "no engine for containers (setting container_engine): " + "; ".join(problems)
         self._problem_until = time.monotonic() + LOOK_AGAIN
 
     def _path_of(self, words: Sequence[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from magickbox.convention import Image
 from magickbox.engine import Ended, Run
@@ -19,6 +19,7 @@ OUT_OF_MEMORY = "oom"
 NOT_EXECUTED = re.compile(
     r"(?:catatonit.*failed to exec pid1|FATAL tini.*exec .* failed): (.+)"
 )  # the container's init
+NO_FORK = re.compile(r"can(?:no|')t fork|fork: .*temporarily unavailable|can't start new thread", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,12 @@ def state_of(cli: ContainerCli, run: Run, code: int, why: Why | None) -> State |
 
 def judge(
     run: Run, image: Image, cli: ContainerCli, why: Why | None, code: int, state: State | None, reason: str | None,
-    log: OutputLog, limits: Limits,
+    log: OutputLog, limits: Limits, refused_forks: int = 0,
 ) -> Ended:  # fmt: skip
-    """The end of a run; ``code`` is the client's exit code, ``reason`` why a run was stopped."""
+    """The end of a run; ``code`` is the client's exit code, ``reason`` why a run was stopped.
+
+    ``refused_forks`` is how often it was seen to meet its limit of processes.
+    """
     last = log.last_line
     if why is Why.STOP:
         return Ended(_code(state.exit_code if state else code), last, interrupted=reason)
@@ -62,7 +66,7 @@ def judge(
     if code < 0:
         return Ended(None, last, interrupted=f"{cli.name} was killed (signal {-code})")
     if code in ENGINES_OWN and (state is None or not state.started):
-        return _not_started(image, cli, last)
+        return _not_started(run, image, cli, last)
     is_foreign = code in ENGINES_OWN and image.architecture != cli.architecture
     if is_foreign or WRONG_MACHINE in last.casefold():
         return Ended(None, last, trouble=_wrong_machine(image, cli))
@@ -72,8 +76,11 @@ def judge(
         return Ended(_code(code), last, trouble=f"a file became too large (limit {shown(limits.file_size)})")
     if code == 137 or (state is not None and state.out_of_memory):
         return Ended(_code(code), last, trouble=_out_of_memory(limits, state))
-    events = Events(memory_kills=int((run.workdir / OUT_OF_MEMORY).exists()))
-    return Ended(_code(code), last, met=met(limits, events, _code(code), run.workdir))
+    events = Events(int((run.workdir / OUT_OF_MEMORY).exists()), refused_forks)
+    ended = Ended(_code(code), last, met=met(limits, events, _code(code), run.workdir))
+    if code != 0 and limits.processes is not None and (refused_forks or (cli.limits and NO_FORK.search(last))):
+        return replace(ended, trouble=f"too many processes (limit {limits.processes})")
+    return ended
 
 
 def too_much(run: Run) -> str:
@@ -96,11 +103,14 @@ def _wrong_machine(image: Image, cli: ContainerCli) -> str:
     return f"could not start: the image is for {image.architecture} machines, this one is {cli.architecture}"
 
 
-def _not_started(image: Image, cli: ContainerCli, last: str) -> Ended:
+def _not_started(run: Run, image: Image, cli: ContainerCli, last: str) -> Ended:
     """Not even the container's own first process ran, which is not the image's: trouble of the machine."""
     if WRONG_MACHINE in last.casefold():
         return Ended(None, last, trouble=_wrong_machine(image, cli))
-    return Ended(None, last, interrupted=f"{cli.name} could not start it: {last.removeprefix('Error: ')}")
+    cards = "; resources.gpus asks for graphics cards" if dict(run.processor.resources).get("gpus") else ""
+    said = last.removeprefix("Error: ") or "it says nothing"
+    why = f"{cli.name} could not start it: {said} (setting container_engine: {' '.join(cli.words)}{cards})"
+    return Ended(None, last, interrupted=why, not_begun=True)
 
 
 def _program(run: Run) -> str:

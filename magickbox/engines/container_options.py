@@ -68,7 +68,8 @@ def command_line(
         "--user", who.inside, *who.options,
         *([] if run.processor.network else ["--network", "none"]),
         *_limits(cli, run, limits),
-        *(["--http-proxy=false", "--log-driver", "k8s-file"] if cli.is_podman else ["--log-driver", "json-file"]),
+        *(["--http-proxy=false", "--pidfile", pidfile(run).name] if cli.is_podman else []),
+        *(["--log-driver", "k8s-file"] if cli.is_podman else ["--log-driver", "json-file"]),
         "--log-opt", f"max-size={max(run.log_limit, 1024)}",
         *(["--mount", "type=tmpfs,dst=/tmp,chown=true,notmpcopyup"] if cli.is_podman
           else ["--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"]),  # noqa: S108  the container's own
@@ -77,6 +78,11 @@ def command_line(
         *(["--entrypoint", stage.command[0]] if stage.command else []),
         image.id, *stage.command[1:],
     ]  # fmt: skip
+
+
+def pidfile(run: Run) -> Path:
+    """Where podman, started in the run's folder, writes the number of the first process; docker has no such option."""
+    return run.workdir.absolute() / "container.pid"
 
 
 def _limits(cli: ContainerCli, run: Run, limits: Limits) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import re
 import tarfile
 import tempfile
 import zlib
@@ -18,6 +19,8 @@ from magickbox.processor import Processor
 BRINGING = 6 * 3600.0  # seconds; images of 20 GB come through thin lines
 WORK, STORAGE = "/root/work.sh", "/root/storage"
 LONGEST = 1024 * 1024
+WITHOUT_REGISTRY = "image_archive in processor.json names a file to load it from"
+LOADED = re.compile(r"^Loaded image(?:\(s\)| ID)?: (.+)$", re.MULTILINE)
 
 
 class NotBrought(Exception):
@@ -41,15 +44,24 @@ def bring(cli: ContainerCli, processor: Processor) -> bool:
         if answer.code != 0:
             why = answer.why if _is_whole(processor.image_archive) else "it is cut short; is it still being copied?"
             raise NotBrought(f"{processor.image_archive.name} cannot be loaded: {why}")
-        if known(cli, name) is None:
-            raise NotBrought(f"{processor.image_archive.name} holds another image: {' '.join(answer.out.split())}")
+        _refuse_other(cli, name, processor.image_archive.name, answer.out)
         return True
     if known(cli, name) is not None:
         return False
     answer = cli.ask("pull", "--quiet", name, seconds=BRINGING)
     if answer.code != 0:
-        raise NotBrought(f"it cannot be pulled: {answer.why}")
+        raise NotBrought(f"it cannot be pulled: {answer.why} ({WITHOUT_REGISTRY})")
     return True
+
+
+def _refuse_other(cli: ContainerCli, name: str, archive: str, said: str) -> None:
+    """Raise NotBrought if what was loaded is not what ``name`` means, also if that was here before."""
+    loaded = [each.strip() for line in LOADED.findall(said) for each in line.split(",")]
+    ids = {told.get("Id") for each in loaded if (told := known(cli, each)) is not None}
+    told = known(cli, name)
+    if told is None or (ids and told.get("Id") not in ids):
+        held = ", ".join(loaded) or "none that has a name"
+        raise NotBrought(f"{archive} holds another image: {held}; image in processor.json says {name}")
 
 
 def _is_whole(archive: Path) -> bool:

@@ -33,6 +33,7 @@ class Images:
         self._pins: Mapping[str, Pin] = read_pins(self._path)
         self._checked: set[str] = set()
         self._tidy = False
+        self._doubts: dict[str, Callable[[], str | None]] = {}
         self._off: list[str] = []  # names seen switched off since the last look, also if they are on again
         self._wanted: tuple[Processor, ...] = ()
         self._whole, self._first = False, True
@@ -80,6 +81,15 @@ class Images:
         self._put(processor.name, Pin(source_of(processor), problem="it is gone; it is looked for again"))
         self._wake.set()
 
+    def doubt(self, processor: Processor, why: str, trial: Callable[[], str | None]) -> None:
+        """A run could not be started on this machine: its processor waits until ``trial`` says no reason any more."""
+        pin = self._pins.get(processor.name)
+        if pin is not None and pin.problem is None:
+            self._doubts[processor.name] = trial
+            self._checked.discard(processor.name)
+            self._tell(processor, Pin(pin.source, pin.image, why, pin.ours))
+            self._wake.set()
+
     def _work(self) -> None:
         while not self._stopped.is_set():
             self._wake.clear()
@@ -109,7 +119,8 @@ class Images:
                 except EngineDown as exc:
                     pause = min(SOON, pause)
                     self.finder.lost()
-                    self._tell(one, Pin(source_of(one), pin.image if pin else None, str(exc)))
+                    kept = (pin.image, pin.ours) if pin is not None and pin.source == source_of(one) else (None, False)
+                    self._tell(one, Pin(source_of(one), kept[0], str(exc), kept[1]))
                 except Exception as exc:  # noqa: BLE001  # worker boundary: one bad image must not keep the others
                     self._tell(one, Pin(source_of(one), None, str(exc) if isinstance(exc, NotBrought) else repr(exc)))
         return pause
@@ -121,6 +132,9 @@ class Images:
             close_all(cli, self._box)
             self._tidy = True
         if pin is not None and pin.source == source and pin.image is not None and known(cli, pin.image.id) is not None:
+            if (why := self._doubts.get(one.name, _no_doubt)()) is not None:
+                raise EngineDown(why)
+            self._doubts.pop(one.name, None)
             self._checked.add(one.name)
             self._put(one.name, Pin(source, pin.image, None, pin.ours))
             return
@@ -164,6 +178,7 @@ class Images:
             if name in wanted:
                 continue
             self._checked.discard(name)
+            self._doubts.pop(name, None)
             self._put(name, None)
             used = {other.image.id for other in self._pins.values() if other.image is not None}
             if self._first and name not in there and pin.ours and pin.image is not None and pin.image.id not in used:
@@ -177,3 +192,8 @@ class Images:
             return
         if answer.code == 0:
             self._note("info", "image", {"processor": name, "image": image.name, "removed": image.id})
+
+
+def _no_doubt() -> str | None:
+    """Of a processor that nothing kept from starting."""
+    return None

@@ -66,7 +66,7 @@ class LocalEngine:
         try:
             bell = self._bells.hang(run.name)
         except OSError as exc:
-            return Ended(None, interrupted=start_trouble.of_machine(exc))
+            return Ended(None, interrupted=start_trouble.of_machine(exc), not_begun=True)
         try:
             with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
                 return self._run(run, started, bell, log)
@@ -198,7 +198,7 @@ def _ended(run: Run, end: _End, last_line: str, limits: Limits, events: Events) 
 def _never_began(problem: str | None, machine: str | None, limit: str | None, log: OutputLog) -> Ended:
     """The command was not run: a limit too low to begin with, the processor's fault, or the machine's."""
     log.say(limit or problem or machine or "")
-    return Ended(None, trouble=limit or problem, interrupted=None if limit else machine)
+    return Ended(None, trouble=limit or problem, interrupted=None if limit else machine, not_begun=True)
 
 
 def _signal_as_negative(code: int | None) -> int | None:
@@ -231,4 +231,4 @@ def _not_started(run: Run, exc: OSError | ValueError, log: OutputLog) -> Ended:
         log.say(problem)
         return Ended(None, trouble=problem)
     log.say(start_trouble.of_machine(exc))
-    return Ended(None, interrupted=start_trouble.of_machine(exc))
+    return Ended(None, interrupted=start_trouble.of_machine(exc), not_begun=True)

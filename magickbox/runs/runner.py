@@ -166,7 +166,7 @@ class Runner:
         if changed is not None:
             self._surely(under_way.job, lambda: self._hold_changed(under_way, changed))
         elif ended.interrupted is not None:
-            self._interrupt(under_way.job, ended.interrupted, counts=not stopping)
+            self._interrupt(under_way.job, ended.interrupted, counts=not (stopping or ended.not_begun))
             return False
         elif ended.exit_code != 0 and ended.trouble is None and not self._has_room():
             attempts.clear(under_way.attempt, keep_output=False)
