@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from magickbox.association import same_title
+from magickbox.clock import to_text
 from magickbox.dropins.folder import BadDropin, Dropins
 from magickbox.errors import MagickboxError
 from magickbox.job import Job, JobState, Move
@@ -18,8 +19,11 @@ from magickbox.logs import Note, Seldom
 from magickbox.processor import NO_PROCESSOR, Outcome, Processor, choose
 from magickbox.runs.runner import Runner
 
-PAUSE = 5.0
-LOOK_EVERY = 1.0  # seconds until all jobs that are READY are looked at again, though nothing was told
+PAUSE = 5.0  # seconds until a run that said nothing is made again
+LONGEST_PAUSE, AT_ONCE = 300.0, 3  # it grows to this, from so many in a row on
+LOOK_EVERY = 1.0  # seconds until all jobs that are READY are looked at again; more if such a look costs much
+OVERLAP = timedelta(seconds=5)  # a job may be recorded so much later than it says it became READY
+SHARE = 20  # of the time goes into such looks: a twentieth at most
 
 
 class Process:
@@ -40,11 +44,12 @@ class Process:
         self._dropins, self._slots, self._has_room = dropins, slots, has_room
         self._on_processed, self._note = on_processed, note
         self._wake, self._changed = threading.Event(), threading.Event()
-        self._ahead: deque[Job] = deque()
-        self._looked = float("-inf")
+        self._ahead: dict[str, Job] = {}  # those that only wait for a slot, in their order
+        self._look_again, self._newest = float("-inf"), datetime.fromtimestamp(0, UTC)
         self._stopping = threading.Event()
         self._running: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
+        self._in_vain: dict[str, int] = {}
         self._once_good: dict[Path, Processor] = {}
         self._seldom = Seldom(note)
         self._outlived: list[Job] = []
@@ -92,35 +97,48 @@ class Process:
             self._wake.wait(timeout=1.0)
             self._wake.clear()
             try:
-                if not self._go_on():
+                if time.monotonic() >= self._look_again:
                     self._look_round()
+                else:
+                    self._go_on()
             except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
                 self._seldom.note(
                     "", "error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)}
                 )
 
-    def _go_on(self) -> bool:
-        """True if only slots became free, and jobs that the last look found ready for one fill them."""
-        if self._changed.is_set() or time.monotonic() > self._looked + LOOK_EVERY:
-            return False
+    def _go_on(self) -> None:
+        """Between two looks at all jobs: fill the slots with those that wait for one, and look at what is new."""
+        dropins = self._dropins()
         while self._ahead and len(self._running) < self._slots and not self._stopping.is_set():
-            job = self._ahead.popleft()
+            job = self._ahead.pop(next(iter(self._ahead)))
             with self._ledger.reading() as tx:
                 now_is = jobs.get(tx, job.id)
             if now_is.state is JobState.READY and self._is_due(now_is):
-                self._take_safely(now_is)
-        return bool(self._ahead)
+                self._take_safely(now_is, dropins)
+        if self._changed.is_set():
+            self._changed.clear()
+            with self._ledger.reading() as tx:
+                ready = jobs.in_state(tx, JobState.READY, since=to_text(self._newest - OVERLAP))
+            self._look_at([job for job in ready if job.id not in self._ahead], dropins)
 
     def _look_round(self) -> None:
+        """Look at all jobs: what they wait for may have come, unannounced."""
+        began = time.monotonic()
         self._changed.clear()
-        self._looked = time.monotonic()
-        self._ahead.clear()
-        self._remember(self._dropins())
+        dropins = self._dropins()
+        self._remember(dropins)
         with self._ledger.reading() as tx:
             ready = jobs.in_state(tx, JobState.READY)
+        self._ahead.clear()
+        self._look_at(ready, dropins)
+        now = time.monotonic()
+        self._look_again = now + max(LOOK_EVERY, SHARE * (now - began))
+
+    def _look_at(self, ready: list[Job], dropins: Dropins) -> None:
+        self._newest = max((job.since for job in ready), default=self._newest)
         for job in ready:
             if not self._stopping.is_set() and self._is_due(job):
-                self._take_safely(job)
+                self._take_safely(job, dropins)
 
     def _is_due(self, job: Job) -> bool:
         return job.id not in self._running and self._not_before.get(job.id, 0.0) <= time.monotonic()
@@ -129,10 +147,10 @@ class Process:
         """Keep what drop-ins were when they were good: one that is being edited still has its called AE."""
         self._once_good.update({_home(processor): processor for processor in dropins.good})
 
-    def _take_safely(self, job: Job) -> None:
+    def _take_safely(self, job: Job, dropins: Dropins) -> None:
         """The worker boundary: a job that cannot be taken waits, and stops no other."""
         try:
-            self._take(job, self._dropins())
+            self._take(job, dropins)
         except Exception as exc:  # noqa: BLE001  # worker boundary: one bad job must not end the stage
             self._not_before[job.id] = time.monotonic() + PAUSE
             self._note("error", "waits", {"job": job.id, "reason": repr(exc)})
@@ -154,7 +172,7 @@ class Process:
         elif len(self._running) < self._slots:
             self._give(job, partial(self._runner.run, job, processor, self._stopping.is_set))
         else:
-            self._ahead.append(job)
+            self._ahead[job.id] = job
 
     def _give(self, job: Job, run: Callable[[], bool]) -> None:
         """Start the thread of one run; raises RuntimeError, after which its slot is free again."""
@@ -170,6 +188,12 @@ class Process:
         """True if a bad drop-in has the name of the called AE, or served it when it was good."""
         was = self._once_good.get(bad.path)
         return same_title(bad.name, called_ae) or (was is not None and choose((was,), called_ae) is not None)
+
+    def _put_off(self, job: str) -> None:
+        """A run said nothing: what keeps it from starting for hours is not tried every few seconds."""
+        times = self._in_vain[job] = self._in_vain.get(job, 0) + 1
+        pause = min(PAUSE * 2.0 ** max(0, min(times, 99) - AT_ONCE), LONGEST_PAUSE)
+        self._not_before[job] = time.monotonic() + pause
 
     def _wait(self, job: Job, why: str) -> None:
         self._not_before[job.id] = time.monotonic() + 1.0
@@ -190,8 +214,10 @@ class Process:
     def _work(self, job: Job, run: Callable[[], bool]) -> None:
         """One run, in its own thread. The worker boundary: what it could not write down, a restart finds."""
         try:
-            if not run():
-                self._not_before[job.id] = time.monotonic() + PAUSE
+            if run():
+                self._in_vain.pop(job.id, None)
+            else:
+                self._put_off(job.id)
         except Exception as exc:  # noqa: BLE001  # worker boundary: a run's thread does not die unheard
             self._not_before[job.id] = time.monotonic() + PAUSE
             self._note("error", "stumbled", {"job": job.id, "reason": repr(exc)})

@@ -35,11 +35,12 @@ class Scripted:
     """An engine whose runs do what a test says."""
 
     act: Callable[[Run], None] = lambda _run: None
+    ended: Ended = field(default_factory=lambda: Ended(0))
 
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         started({})
         self.act(run)
-        return Ended(0)
+        return self.ended
 
     def refusal(self, processor: Processor) -> str | None:
         return None
@@ -115,6 +116,23 @@ def test_a_run_that_says_nothing_is_ready_again_when_the_ledger_is_back(box: Tes
     assert box.row(job).state is JobState.READY
 
 
+@pytest.mark.parametrize("not_begun", [True, False])
+def test_what_cannot_even_begin_waits_and_what_is_broken_off_three_times_is_held(
+    box: TestBox, tmp_path: Path, not_begun: bool
+) -> None:
+    job = box.job(Image("1.2.1"))
+    engine = Scripted(ended=Ended(None, interrupted="nothing starts here", not_begun=not_begun))
+    runner = a_runner(box, engine)
+    for _ in range(3):
+        assert not runner.run(box.row(job), a_processor(tmp_path), lambda: False)
+    assert box.row(job).state is (JobState.READY if not_begun else JobState.HELD)
+    assert box.row(job).reason.endswith("nothing starts here")
+    engine.ended = Ended(0)
+    if not_begun:
+        assert runner.run(box.row(job), a_processor(tmp_path), lambda: False)
+        assert box.row(job).outcome == "success"
+
+
 def test_damage_is_a_ledger_error_and_a_bug_is_not(box: TestBox) -> None:
     with pytest.raises(LedgerError, match="malformed"), box.ledger.transaction():
         raise sqlite3.DatabaseError("database disk image is malformed")
@@ -180,6 +198,41 @@ def test_a_thread_that_cannot_start_costs_neither_slot_nor_job(
     with a_process(box, lambda: Dropins((a_processor(tmp_path),), ()), lambda *_: None) as stage:
         until(lambda: is_processed(stage, box, job))
     assert refused
+
+
+def test_a_birth_beside_a_long_queue_costs_a_look_at_the_new_job_only(
+    box: TestBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magickbox.process.LOOK_EVERY", 1000.0)
+    queue = [box.job(Image(f"1.2.{n}", study=f"1.9.{n}")) for n in range(40)]
+    running, go_on = threading.Event(), threading.Event()
+    looked: list[int] = []
+
+    def act(_run: Run) -> None:
+        running.set()
+        go_on.wait(20)
+
+    def has_room() -> bool:
+        looked.append(1)
+        return True
+
+    stage = Process(
+        box.ledger, a_runner(box, Scripted(act)), lambda job: box.data.jobs / job,
+        lambda: Dropins((a_processor(tmp_path),), ()), 1, has_room, lambda: None, lambda *_: None,
+    )  # fmt: skip
+    stage.start()
+    assert running.wait(10)
+    until(lambda: len(looked) >= len(queue))
+    last = box.job(Image("1.3.1", study="1.8.1"))
+    before = len(looked)
+    stage.wake()
+    until(lambda: len(looked) > before)
+    stage.wake()
+    time.sleep(0.05)
+    assert len(looked) == before + 1
+    go_on.set()
+    until(lambda: all(box.row(job).state is JobState.PROCESSED for job in (*queue, last)))
+    stage.stop(5)
 
 
 def test_a_stage_that_was_never_started_can_be_stopped(box: TestBox) -> None:

@@ -176,9 +176,14 @@ def select(tx: Transaction, where: str, values: Sequence[object]) -> list[Job]:
     return [_to_job(row) for row in tx.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE {where}", tuple(values))]
 
 
-def in_state(tx: Transaction, *states: JobState) -> list[Job]:
-    """The jobs in any of these states, oldest first."""
-    return select(tx, f"state IN ({', '.join('?' * len(states))}) ORDER BY born, id", states)
+def in_state(tx: Transaction, *states: JobState, since: str = "") -> list[Job]:
+    """The jobs in any of these states, oldest first; ``since`` leaves out those that came into it before that time."""
+    rows = tx.execute(
+        f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE state IN ({', '.join('?' * len(states))}) AND since >= ?"
+        " ORDER BY born, id",
+        (*states, since),
+    )
+    return [_to_job(row) for row in rows]
 
 
 def newest(tx: Transaction, limit: int = 100, states: Sequence[JobState] = ()) -> list[Job]:
