@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from magickbox import piped
+
 LIMIT = 30.0
 _TAKEN = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ")
 
@@ -24,10 +26,7 @@ class Command:
     def tell(self, facts: bytes) -> str | None:
         """Run it; exit code 0 means that the facts were taken."""
         try:
-            process = self._process = subprocess.Popen(  # noqa: S603  the administrator's own program, without a shell
-                self._arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=self._environment, start_new_session=True,
-            )  # fmt: skip
+            process = self._process = piped.start(self._arguments, self._environment, answers=False)
         except OSError as exc:
             return f"it cannot be started: {exc.strerror}"
         try:

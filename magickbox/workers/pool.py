@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import magickbox
+from magickbox import piped
 
 _CHUNK = 64 * 1024
 _LEFT_BY_ITSELF = "left"
@@ -133,15 +133,11 @@ class _Worker:
     def __init__(self, module: str, limits: Limits) -> None:
         self.requests = 0
         numbers = (limits.memory, limits.seconds, limits.idle, limits.nice)
-        self._process = subprocess.Popen(  # noqa: S603  our own module
+        self._process = piped.start(
             [sys.executable, "-P", "-m", module, *map(str, numbers)],
-            env={**_ENVIRONMENT, "PYTHONPATH": str(Path(magickbox.__file__).parent.parent)},
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
+            {**_ENVIRONMENT, "PYTHONPATH": str(Path(magickbox.__file__).parent.parent)},
+            answers=True,
+            folder="/",
         )
 
     def ask(self, request: Mapping[str, object], seconds: float) -> Answer | Failed:
