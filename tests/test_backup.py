@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pydicom
 import pytest
 from boxes import Image, TestBox, new_box
 from boxprocess import all_jobs, is_quiet, running, send, set_up, station, until
 from peers import item_of, sample
+from pydicom.uid import generate_uid
 from test_verify import findings, healthy
 
 from magickbox.backups.archive import read_archive
@@ -131,11 +133,10 @@ def test_a_backup_of_a_box_at_work(tmp_path: Path) -> None:
         port = receiving.port
         set_up(tmp_path / "box", port)
         data = DataFolder(tmp_path / "box")
-        items = [item_of(sample("MR_small.dcm"))]
         with running(data.root, settings={"settle": 0, "slots": 2}) as box:
             assert box.port is not None
             stop = threading.Event()
-            sending = threading.Thread(target=_send_until, args=(box.port, items, stop))
+            sending = threading.Thread(target=_send_until, args=(box.port, tmp_path / "new.dcm", stop))
             sending.start()
             try:
                 until(lambda: len(all_jobs(data.root)) > 2)
@@ -157,9 +158,14 @@ def test_a_backup_of_a_box_at_work(tmp_path: Path) -> None:
             assert {job.state for job in all_jobs(root)} <= {JobState.DONE}
 
 
-def _send_until(port: int, items: list[object], stop: threading.Event) -> None:
+def _send_until(port: int, file: Path, stop: threading.Event) -> None:
+    """Send one study after the other; an instance that comes again and again would look like a loop."""
+    image = pydicom.dcmread(sample("MR_small.dcm"))
     while not stop.is_set():
-        send(port, items)  # type: ignore[arg-type]
+        image.StudyInstanceUID, image.SOPInstanceUID = generate_uid(), generate_uid()
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.save_as(file)
+        send(port, [item_of(file)])
 
 
 @pytest.mark.parametrize("name", ["box.tar", "box.tar.gz"])
