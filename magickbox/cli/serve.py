@@ -11,7 +11,9 @@ from magickbox import __version__
 from magickbox.cli import places
 from magickbox.config import stray_variables
 from magickbox.errors import ConfigError
+from magickbox.pulse import Pulse
 from magickbox.service import Box, build
+from magickbox.supervisor import Supervisor
 from magickbox.web.keeper import Keeper
 from magickbox.web.start import Start
 
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     problem = places.processors_problem(found)
     if problem:
         raise ConfigError(problem)
+    supervisor = Supervisor.of(os.environ)
     box = build(loaded.settings, found, os.environ)
     places.make_default_processors(found)
     window = Keeper(Start(found, places.config_file(args), loaded), box.logs["process"].note, _say)
@@ -47,14 +50,23 @@ def run(args: argparse.Namespace) -> int:
     for line in introduction(box):
         print(line, flush=True)
     window.start()
+    supervisor.ready(_status(box))
+    pulse = Pulse(box.ledger)
     # A signal that the system gave to another thread does not wake this one, and only this one runs its handler.
     while not stopped.wait(0.5):
-        pass
+        supervisor.alive(pulse.trouble, lambda: _status(box))
+    supervisor.stopping()
     print("stopping: no new associations, what is open goes on at the next start", flush=True)
     window.stop()
     box.stop()
     print("stopped", flush=True)
     return 0
+
+
+def _status(box: Box) -> str:
+    """What a service manager shows of the box, in one line."""
+    host, port = box.receiver.address
+    return f"{host}:{port}, {len(box.receive.open_associations())} associations, {box.capacity.waiting} jobs wait"
 
 
 def _say(line: str) -> None:
