@@ -96,10 +96,8 @@ def test_the_variables_are_taken_and_a_watchdog_of_another_process_is_not_ours()
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     data = DataFolder(tmp_path / "data")
-    options = {"host": "127.0.0.1", "port": 0, "web": "false"}
-    made = build(
-        load(None, {}, options).settings, Places(data, data.root / "routing.json", data.root / "processors"), {}
-    )
+    settings = load(None, {}, {"host": "127.0.0.1", "port": 0, "web": "false"}).settings
+    made = build(settings, Places(data, data.root / "routing.json", data.root / "processors"), {})
     (data.root / "processors").mkdir()
     made.start()
     yield made
