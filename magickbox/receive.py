@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from magickbox.access import Access
@@ -23,7 +24,6 @@ from magickbox.incoming.record import read_instance, unreported
 from magickbox.instance import Instance
 from magickbox.intake import Refusal, Request
 from magickbox.job import Job
-from magickbox.jobfolder import SUPERSEDED
 from magickbox.ledger import Ledger
 from magickbox.ledger.jobs import Share
 from magickbox.logs import Note, Seldom
@@ -34,7 +34,6 @@ from magickbox.traffic import Traffic
 
 RETRY = 2.0
 OUT_OF_RESOURCES = 0xA700
-MOST_TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class Receive:
         self._unborn: list[str] = []
         self._again: list[_Stored | _Ended] = []
         self._put_off: dict[str, int] = {}
+        self._policy_now = policy
         self._order = 0
         self.traffic = Traffic()
         self._seldom = Seldom(note)
@@ -181,7 +181,9 @@ class Receive:
     def _take_events(self, timeout: float | None) -> None:
         """Wait for one event, at most until the next job is due, then take all that have come."""
         try:
-            self._take(self._events.get(timeout=timeout))
+            event = self._events.get(timeout=timeout)
+            self._policy_now = cache(self._policy)  # for what has come together; a look each would cost too much
+            self._take(event)
             while True:
                 self._take(self._events.get_nowait())
         except queue.Empty:
@@ -205,7 +207,7 @@ class Receive:
             self._seldom.note(event.association.id, "error", "intake-waits", facts)
 
     def _gather(self, association: Association, instance: Instance, order: int | None = None) -> None:
-        policy = self._policy(association.called_ae)
+        policy = self._policy_now(association.called_ae)
         key = grouping(association, instance.study, policy.group is Group.ASSOCIATION)
         self._known[association.id] = association
         self._counts[association.id] = self._counts.get(association.id, 0) + 1
@@ -259,17 +261,10 @@ class Receive:
             waits = replace(self._policy(due.key.called_ae).waits, settle=RETRY, settle_after_abort=RETRY)
             self._gathering.put_back(due, waits, time.monotonic())
             return
-        self._tell_repeats(plan)
+        for event, told in plan.told_repeats():
+            self._note("info", event, told)
         self._unborn.append(plan.job.id)
         self._bear(plan.job.id)
-
-    def _tell_repeats(self, plan: BirthPlan) -> None:
-        superseded = [held.instance.sop_instance for held in plan.held if held.place == SUPERSEDED]
-        for event, uids in (("superseded", superseded), ("repeated", plan.repeats)):
-            for uid in uids[:MOST_TOLD]:
-                self._note("info", event, {"job": plan.job.id, "instance": uid})
-            if len(uids) > MOST_TOLD:
-                self._note("info", event, {"job": plan.job.id, "more": len(uids) - MOST_TOLD})
 
     def _bear(self, job: str) -> None:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from boxes import LITTLE, MR, Image, Peer, TestBox, new_box
+from peers import wait_for
 
 from magickbox.association import Association, End
 from magickbox.clock import now
@@ -405,12 +406,28 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
+def prepare(peer: Peer, wanted: int) -> None:
+    """Have parts made ahead, and wait until so many are there."""
+    peer.folder.prepare()
+    wait_for(lambda: len(list(peer.folder.path.glob(".part-[0-9]*"))) >= wanted and peer.folder.parts_ready >= wanted)
+
+
 def test_an_instance_whose_part_was_there_costs_one_fsync(peer: Peer, synced: list[str]) -> None:
     for number in range(64):
         peer.store(Image(f"1.2.{number}"))
-        peer.folder.prepare()
+        prepare(peer, 1)
     assert len([path for path in synced if ".part-" in path]) == 64
     assert len(synced) < 64 + 25
+
+
+def test_the_more_have_come_the_more_parts_are_made_ahead(peer: Peer) -> None:
+    ready = []
+    for number in range(100):
+        peer.store(Image(f"1.2.{number}"))
+        prepare(peer, 1)
+        ready.append(peer.folder.parts_ready)
+    assert ready[0] == 1
+    assert 8 < max(ready) <= 32
 
 
 def test_without_a_part_that_was_there_the_folder_is_fsynced(peer: Peer, synced: list[str]) -> None:
@@ -423,7 +440,7 @@ def test_without_a_part_that_was_there_the_folder_is_fsynced(peer: Peer, synced:
 
 def test_names_that_a_power_cut_took_back_are_given_again(peer: Peer) -> None:
     sent = [peer.store(image).instance for image in (A, B, A2)]
-    peer.folder.prepare()
+    prepare(peer, 3)
     take_the_names_back(peer.folder.path)
     removed, kept = settle_parts(peer.folder.path)
     assert kept == 3
@@ -453,13 +470,15 @@ def test_a_part_that_is_not_whole_is_removed(peer: Peer, damage: str) -> None:
 
 def test_parts_that_could_not_be_made_durable_are_not_in_the_way(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     peer.store(A)
-    real = os.fsync
+    real, tried = os.fsync, []
 
-    def fails(_fd: int) -> None:
+    def fails(fd: int) -> None:
+        tried.append(fd)
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fails)
     peer.folder.prepare()
+    wait_for(lambda: tried and not list(peer.folder.path.glob(".part-[0-9]*")))
     monkeypatch.setattr(os, "fsync", real)
     assert [peer.store(Image(f"1.2.9.{n}")).status for n in range(5)] == [SUCCESS] * 5
 
@@ -467,7 +486,7 @@ def test_parts_that_could_not_be_made_durable_are_not_in_the_way(peer: Peer, mon
 def test_parts_made_ahead_go_at_the_end(peer: Peer) -> None:
     for number in range(5):
         peer.store(Image(f"1.2.{number}"))
-        peer.folder.prepare()
+    prepare(peer, 5)
     assert [name for name in names(peer) if name.startswith(".part-")]
     peer.folder.end(End.RELEASED, now())
     assert not [name for name in names(peer) if name.startswith(".part-")]

@@ -145,6 +145,18 @@ def test_a_process_that_dies_takes_only_its_own_associations(tmp_path: Path) -> 
             port.must_still_serve()
 
 
+def test_reports_are_gathered_and_come_in_their_order(tmp_path: Path) -> None:
+    with open_port(tmp_path, receivers=1) as port, Caller(port.number) as caller:
+        caller.associate(IMAGES)
+        uids = [f"1.2.3.{n}" for n in range(1, 41)]
+        assert {caller.store(Image(uid)).status for uid in uids[:30]} == {0}
+        wait_for(lambda: len(port.intake.instances) == 30, "reports while the association is open")
+        assert {caller.store(Image(uid)).status for uid in uids[30:]} == {0}
+        caller.release()
+        assert port.wait_for_end() is End.RELEASED
+        assert [instance.sop_instance for _, instance in port.intake.instances] == uids, "all of them before the end"
+
+
 def test_connections_wait_while_there_is_no_process(tmp_path: Path) -> None:
     with open_port(tmp_path, receivers=1) as port:
         os.kill(members()[0].pid, signal.SIGKILL)

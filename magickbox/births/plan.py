@@ -4,7 +4,7 @@ It is durable in the job's folder before anything moves, so that a birth that wa
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from magickbox.jobfolder import INPUT, SUPERSEDED, input_name, superseded_name
 from magickbox.ledger.jobs import Held, Share
 
 VIEW = "view"
+_MOST_TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class BirthPlan:
     links: tuple[Transfer, ...] = ()
     drops: tuple[str, ...] = ()
     repeats: tuple[str, ...] = ()
+
+    def told_repeats(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """Which instances came more than once, as events for the log with their facts; at most 100 of each kind."""
+        superseded = tuple(held.instance.sop_instance for held in self.held if held.place == SUPERSEDED)
+        for event, uids in (("superseded", superseded), ("repeated", self.repeats)):
+            for uid in uids[:_MOST_TOLD]:
+                yield event, {"job": self.job.id, "instance": uid}
+            if len(uids) > _MOST_TOLD:
+                yield event, {"job": self.job.id, "more": len(uids) - _MOST_TOLD}
 
     def to_bytes(self) -> bytes:
         """The plan as JSON."""

@@ -21,9 +21,7 @@ from magickbox.incoming.wholeness import mark
 from magickbox.instance import Instance
 
 _MOST_PIECES = 512  # of the 1024 that one writev takes
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-NEW_PART = _OPEN | os.O_CREAT | os.O_EXCL
-PART_MODE, _KEPT_MODE = 0o600, 0o444
+_KEPT_MODE = 0o444
 
 Settle = Callable[["IncomingInstance"], Stored]
 
@@ -32,9 +30,10 @@ class IncomingInstance:
     """What comes after a C-STORE-RQ. ``settle`` decides about it once it is complete, and may raise OSError."""
 
     def __init__(
-        self, part: Path, shapes: Shapes, settle: Settle, sop_class: str, sop_instance: str, transfer_syntax: str
+        self, folder: Path, shapes: Shapes, settle: Settle, sop_class: str, sop_instance: str, transfer_syntax: str
     ) -> None:
-        self.part = part
+        self._folder = folder
+        self._name = ""
         self._shapes = shapes
         self.sop_class, self.sop_instance, self.transfer_syntax = sop_class, sop_instance, transfer_syntax
         self._settle = settle
@@ -47,11 +46,15 @@ class IncomingInstance:
         self._checksum = xxhash.xxh3_128()
         self._refusal: Stored | None = None
 
-    def open(self, folder: int, is_there: bool = False) -> None:
-        """Open the part in the folder with that descriptor, ``is_there`` already or made anew; raises OSError."""
+    @property
+    def part(self) -> Path:
+        """Where it lies until it has its name."""
+        return self._folder / self._name
+
+    def open(self, name: str, descriptor: int, was_there: bool) -> None:
+        """Write to that part of the folder; ``was_there``: it is durable in the folder already."""
+        self._name, self._fd, self.was_there = name, descriptor, was_there
         header = file_header(self.sop_class[:MAX_UID], self.sop_instance[:MAX_UID], self.transfer_syntax)
-        self._fd = os.open(self.part.name, _OPEN if is_there else NEW_PART, PART_MODE, dir_fd=folder)
-        self.was_there = is_there
         self._offset = len(header)
         self._pieces.append(header)
 
@@ -110,8 +113,9 @@ class IncomingInstance:
         """Forget this instance, which was not answered with 0x0000: its association ended first, or it is refused."""
         self._pieces.clear()
         self._close()
-        with suppress(OSError):
-            self.part.unlink(missing_ok=True)
+        if self._name:
+            with suppress(OSError):
+                self.part.unlink(missing_ok=True)
 
     def _close(self) -> None:
         if self._fd >= 0:

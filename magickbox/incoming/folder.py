@@ -6,7 +6,6 @@ The steps are those of section 8, 1 to 5. Only the receiver of the association w
 import json
 import os
 import time
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,14 +16,13 @@ from magickbox.dicom.shapes import Shapes
 from magickbox.durable import fsync_folder, write_atomic
 from magickbox.errors import UnreadableHeader
 from magickbox.incoming.answer import CANNOT_UNDERSTAND, DISAGREES, SUCCESS, Stored
-from magickbox.incoming.dataset import NEW_PART, PART_MODE, IncomingInstance
+from magickbox.incoming.dataset import IncomingInstance
+from magickbox.incoming.parts import Parts
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.incoming.record import MEMBER, PART, association_to_json, same_content
 from magickbox.incoming.usable import class_problem, disagreement, missing, uid_problem
 from magickbox.instance import file_stem
 from magickbox.steps import Reached, Step, unwatched
-
-_MOST_PARTS = 8
 
 
 class AssociationFolder:
@@ -44,22 +42,19 @@ class AssociationFolder:
         self._quarantine = quarantine
         self._fsync = fsync
         self._reached = reached
-        self._count = 0
         self._made = False
         self._fd = -1
-        self._prepared = 0
+        self._parts = Parts()
         self._shapes = Shapes()
         self._last_time = 0
         self._given: set[str] = set()
 
     def begin(self, sop_class: str, sop_instance: str, transfer_syntax: str) -> IncomingInstance:
         """A file for the dataset that now comes; whatever goes wrong is told by its ``commit``."""
-        self._count += 1
-        part = self.path / f"{PART}{self._count}"
-        incoming = IncomingInstance(part, self._shapes, self._settle, sop_class, sop_instance, transfer_syntax)
+        incoming = IncomingInstance(self.path, self._shapes, self._settle, sop_class, sop_instance, transfer_syntax)
         try:
             self._make()
-            incoming.open(self._fd, is_there=self._count <= self._prepared)
+            incoming.open(*self._parts.take())
         except OSError as exc:
             incoming.failed(exc)
         return incoming
@@ -69,46 +64,32 @@ class AssociationFolder:
         if self._fd < 0:
             self.path.mkdir(exist_ok=True)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._parts.begin(self._fd)
         if self._made:
             return
-        if self._fsync:
-            self._make_part(self._count)
+        if self._fsync and not self._parts.ready:
+            self._parts.make_first()
         _write_member(self.path, self.association)
         fsync_folder(self.path.parent)
         self._made = True
-        self._prepared = self._count if self._fsync else 0
         self._reached(Step.ASSOCIATION_WRITTEN)
 
     def prepare(self) -> None:
-        """Make parts for the instances to come, durable in their folder: more each time, as more seem to come.
+        """Have parts made ahead, durable in their folder, for the instances to come; to be called after an answer."""
+        if self._fsync and self._made:
+            self._parts.prepare()
 
-        To be called while nobody waits for an answer. An instance whose part is there needs one fsync, its own.
-        """
-        if not self._fsync or self._fd < 0 or self._count < self._prepared:
-            return
-        last = self._count + min(_MOST_PARTS, self._count)
-        try:
-            for number in range(self._count + 1, last + 1):
-                self._make_part(number)
-            os.fsync(self._fd)
-        except OSError:
-            self._forget_parts(last)  # `begin` makes its own, and tells if it cannot
-            return
-        self._prepared = last
-
-    def _forget_parts(self, last: int) -> None:
-        for number in range(self._count + 1, last + 1):
-            with suppress(OSError):
-                os.unlink(f"{PART}{number}", dir_fd=self._fd)
-
-    def _make_part(self, number: int) -> None:
-        os.close(os.open(f"{PART}{number}", NEW_PART, PART_MODE, dir_fd=self._fd))
+    @property
+    def parts_ready(self) -> int:
+        """How many instances have a part already."""
+        return self._parts.ready
 
     def end(self, how: End, ended: datetime) -> None:
         """Step 5: say in association.json that and how it ended, and remove what was only half received.
 
         Raises OSError (disk full); the folder then counts as aborted at the next start.
         """
+        self._parts.end()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

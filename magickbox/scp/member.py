@@ -12,6 +12,7 @@ import signal
 import socket as sockets
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from magickbox.scp.connections import Connections
 from magickbox.steps import Step
 
 _PR_SET_PDEATHSIG = 1
+_SOON = 0.01  # seconds that reports of instances are gathered: each by itself would cost the coordinator a wakening
 _SWITCH = 0.0005  # seconds after which a thread that waits for its turn gets it; Python's own 5 ms are an answer's time
 
 
@@ -34,14 +36,36 @@ class Reporter:
     def __init__(self, reports: sockets.socket) -> None:
         self._reports = reports
         self._sending = threading.Lock()
+        self._held: list[bytes] = []
+        self._holds = threading.Event()
+        threading.Thread(target=self._let_go, name="reports", daemon=True).start()
         self._answers: dict[int, queue.SimpleQueue[list[object]]] = {}
         self.room, self.delay = True, 0.0
 
     def say(self, kind: str, *values: object) -> None:
-        """Send a report; raises OSError if the coordinator is gone."""
+        """Send a report, after those that are held; raises OSError if the coordinator is gone."""
         line = messages.pack(kind, *values) + b"\n"
         with self._sending:
-            self._reports.sendall(line)
+            self._held.append(line)
+            self._send()
+
+    def _send(self) -> None:
+        held, self._held = self._held, []
+        self._reports.sendall(b"".join(held))
+
+    def _say_soon(self, kind: str, *values: object) -> None:
+        line = messages.pack(kind, *values) + b"\n"
+        with self._sending:
+            self._held.append(line)
+            self._holds.set()
+
+    def _let_go(self) -> None:
+        with suppress(OSError):  # the coordinator is gone, and this process with it
+            while self._holds.wait():
+                time.sleep(_SOON)
+                with self._sending:
+                    self._holds.clear()
+                    self._send()
 
     def _ask(self, kind: str, *values: object) -> list[object]:
         number = threading.get_ident()
@@ -58,8 +82,8 @@ class Reporter:
         return messages.to_verdict(self._ask("admit", *messages.from_request(request)))
 
     def stored(self, association: Association, instance: Instance) -> None:
-        """Report it."""
-        self.say("stored", association.id, *messages.from_instance(instance))
+        """Report it, soon and in its order."""
+        self._say_soon("stored", association.id, *messages.from_instance(instance))
 
     def refused(self, association: Association, sop_instance: str, status: int, why: str) -> None:
         """Report it."""
