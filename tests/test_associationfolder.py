@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -481,6 +482,32 @@ def test_parts_that_could_not_be_made_durable_are_not_in_the_way(peer: Peer, mon
     wait_for(lambda: tried and not list(peer.folder.path.glob(".part-[0-9]*")))
     monkeypatch.setattr(os, "fsync", real)
     assert [peer.store(Image(f"1.2.9.{n}")).status for n in range(5)] == [SUCCESS] * 5
+
+
+def test_what_is_kept_is_read_only_whatever_the_umask(peer: Peer) -> None:
+    before = os.umask(0o077)
+    try:
+        peer.store(A)
+        prepare(peer, 1)
+        peer.store(B)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in peer.folder.path.glob("*.dcm")} == {0o444}
+
+
+def test_parts_made_ahead_leave_descriptors_for_connections(box: TestBox, peer: Peer) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))
+    try:
+        folder = AssociationFolder(box.data.incoming, peer.association, Quarantine(box.data.quarantine))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    tight = Peer(folder)
+    for number in range(12):  # the test's own process has more than 8 open
+        tight.store(Image(f"1.2.{number}"))
+        prepare(tight, 1)
+    assert folder.parts_ready == 1
+    folder.end(End.RELEASED, now())
 
 
 def test_parts_made_ahead_go_at_the_end(peer: Peer) -> None:

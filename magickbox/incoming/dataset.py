@@ -21,7 +21,6 @@ from magickbox.incoming.wholeness import mark
 from magickbox.instance import Instance
 
 _MOST_PIECES = 512  # of the 1024 that one writev takes
-_KEPT_MODE = 0o444
 
 Settle = Callable[["IncomingInstance"], Stored]
 
@@ -42,6 +41,7 @@ class IncomingInstance:
         self._offset = 0
         self._length = 0
         self._pieces: list[bytes | memoryview] = []
+        self._is_written = False
         self._beginning = bytearray()
         self._checksum = xxhash.xxh3_128()
         self._refusal: Stored | None = None
@@ -73,15 +73,18 @@ class IncomingInstance:
 
     def release(self) -> None:
         """Write the pieces that are held; never raises for what the disk says."""
-        pieces, self._pieces = self._pieces, []
-        if not pieces or self._refusal is not None:
+        if not self._pieces or self._refusal is not None:
             return
         try:
-            written, wanted = os.writev(self._fd, pieces), sum(map(len, pieces))
-            if written < wanted:  # the disk is getting full, or a signal came
-                self._write(memoryview(b"".join(pieces))[written:])
+            self._write_pieces()
         except OSError as exc:
             self.failed(exc)
+
+    def _write_pieces(self) -> None:
+        pieces, self._pieces, self._is_written = self._pieces, [], True
+        written, wanted = os.writev(self._fd, pieces), sum(map(len, pieces))
+        if written < wanted:  # the disk is getting full, or a signal came
+            self._write(memoryview(b"".join(pieces))[written:])
 
     def _write(self, data: memoryview) -> None:
         while data:
@@ -99,7 +102,6 @@ class IncomingInstance:
 
     def commit(self) -> Stored:
         """Make the instance durable under its name and say what to answer; never raises for what the disk says."""
-        self.release()
         if self._refusal is not None:
             return self._refusal
         try:
@@ -122,10 +124,20 @@ class IncomingInstance:
             os.close(self._fd)
             self._fd = -1
 
+    def write_all(self) -> None:
+        """Write what is still held, whatever it is; raises OSError."""
+        if self._pieces:
+            self._write_pieces()
+
     def complete(self, arrived: int) -> None:
         """Mark the part as whole, and keep when it arrived (nanoseconds since 1970) as its mtime; raises OSError."""
-        os.pwrite(self._fd, mark(self._length, self._checksum.digest()), 0)
-        os.fchmod(self._fd, _KEPT_MODE)
+        told = mark(self._length, self._checksum.digest())
+        if self._is_written:
+            self.write_all()
+            os.pwrite(self._fd, told, 0)
+        else:
+            self._pieces[0] = told + self._pieces[0][len(told) :]
+            self._write_pieces()
         os.utime(self._fd, ns=(arrived, arrived))
 
     def fsync(self) -> None:
@@ -138,6 +150,7 @@ class IncomingInstance:
         identity = self._shapes.identify(bytes(self._beginning), is_all, self.transfer_syntax)
         if identity is not None:
             return identity
+        self.write_all()
         with self.part.open("rb") as stream:
             stream.seek(self._offset)
             return identify(stream, self.transfer_syntax)

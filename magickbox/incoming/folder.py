@@ -121,6 +121,7 @@ class AssociationFolder:
         return self._keep(incoming, identity)
 
     def _set_aside(self, incoming: IncomingInstance, why: str) -> Stored:
+        incoming.write_all()
         self._quarantine.take(incoming.part, self.association, incoming.sop_instance, why)
         return Stored(CANNOT_UNDERSTAND, why)
 

@@ -6,17 +6,17 @@ made together share it, and nobody waits for it.
 
 import itertools
 import os
-import stat
+import resource
 import threading
 from collections import deque
 from contextlib import suppress
 
 from magickbox.incoming.record import PART
 
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = _OPEN | os.O_CREAT | os.O_EXCL
-_MODE = 0o600
-_MOST_AHEAD = 32
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE = 0o444  # nobody changes what was received; our own descriptor still writes
+_MOST_AHEAD = 16
+_HIGHEST = 0.5  # of the descriptors that this process may have: the others are for connections
 
 
 class Parts:
@@ -25,7 +25,8 @@ class Parts:
     def __init__(self) -> None:
         self._folder = -1
         self._numbers = itertools.count(1)
-        self._ready: deque[str] = deque()
+        self._ready: deque[tuple[str, int]] = deque()
+        self._highest = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * _HIGHEST)
         self._taken = 0
         self._more = threading.Event()
         self._over = False
@@ -42,14 +43,12 @@ class Parts:
     def take(self) -> tuple[str, int, bool]:
         """A part for an instance: its name, a descriptor to write to, and if it is durable in its folder already.
 
-        Raises OSError.
+        The descriptor is the caller's to close. Raises OSError.
         """
         self._taken += 1
         if self._ready:
-            name = self._ready.popleft()
-            return name, os.open(name, _OPEN, dir_fd=self._folder), True
-        name = f"{PART}{next(self._numbers)}"
-        return name, os.open(name, _NEW, _MODE, dir_fd=self._folder), False
+            return *self._ready.popleft(), True
+        return *self._make(), False
 
     def prepare(self) -> None:
         """Have more made if they run short: the more, the more instances have come."""
@@ -66,6 +65,8 @@ class Parts:
         self._more.set()
         if self._maker is not None:
             self._maker.join()
+        while self._ready:
+            os.close(self._ready.popleft()[1])
         self._folder = -1
 
     @property
@@ -86,19 +87,21 @@ class Parts:
 
     def _make_durable(self, count: int) -> None:
         """Make that many; if the disk refuses there are none, for ``take`` makes its own, and tells if it cannot."""
-        names: list[str] = []
+        made: list[tuple[str, int]] = []
         try:
-            for _ in range(count):
-                names.append(self._make())
+            while len(made) < count and (not made or made[-1][1] < self._highest):
+                made.append(self._make())
             os.fsync(self._folder)
         except OSError:
-            for name in names:
+            for name, descriptor in made:
+                os.close(descriptor)
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self._folder)
         else:
-            self._ready.extend(names)
+            self._ready.extend(made)
 
-    def _make(self) -> str:
+    def _make(self) -> tuple[str, int]:
         name = f"{PART}{next(self._numbers)}"
-        os.mknod(name, stat.S_IFREG | _MODE, dir_fd=self._folder)
-        return name
+        descriptor = os.open(name, _NEW, _MODE, dir_fd=self._folder)
+        os.fchmod(descriptor, _MODE)  # whatever the umask is
+        return name, descriptor
