@@ -4,8 +4,8 @@ import random
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,25 +14,18 @@ from magickbox.delivery import Delivery, DeliveryItem, DeliveryState, ItemState
 from magickbox.destination import Delivered, Destination, Result, Retry
 from magickbox.errors import DiskFull
 from magickbox.ledger import Ledger, Transaction, deliveries, endings
+from magickbox.ledger.responses import Responses
 from magickbox.logs import Note
 from magickbox.pace import Again, Arrived, Outcome, Pace, judge_attempt
 from magickbox.prover import Abortable
 from magickbox.proving import Proving, facts_of
 from magickbox.sender import Item, Sender, Session
 from magickbox.steps import Reached, Step
+from magickbox.tally import Tally, words_for
 
 T = TypeVar("T")
 Hindrance = Callable[[Item], str]
 """Why an instance may not be sent now; empty as soon as nothing stands in the way: it may wait for its turn."""
-
-# What a destination says, in words (PS3.7 Annex C, PS3.4 B.2.3). Its own comment is kept with the instance and never
-# logged: it may name a patient.
-_WORDS = {
-    0x0110: "processing failure",
-    0x0122: "SOP class not supported",
-    0x0124: "not authorized",
-}
-_RANGES = {0xA700: "out of resources", 0xA900: "dataset does not match its SOP class"}
 
 
 def unhindered(_item: Item) -> str:
@@ -42,39 +35,6 @@ def unhindered(_item: Item) -> str:
 
 class Stopping(Exception):
     """The box stops before something could be committed; it is done again after the next start."""
-
-
-def words_for(result: Result | DeliveryItem) -> str:
-    """What is said of a result where anybody may read it."""
-    status = result.status
-    if status is None:
-        return result.reason
-    words = _WORDS.get(status) or _RANGES.get(status & 0xFF00) or ("cannot understand" if status >> 12 == 0xC else "")
-    return f"0x{status:04X} {words}".rstrip()
-
-
-@dataclass
-class Tally:
-    """What an attempt brought so far; ``cut_short`` says that it ended through nobody's fault and does not count.
-
-    ``answered`` says whether anybody was there; None if nobody was asked. ``asked`` says that the destination was asked
-    to verify what it has.
-    """
-
-    sent: int = 0
-    refused: int = 0
-    trouble: str = ""
-    cut_short: str = ""
-    answered: bool | None = None
-    after: float = 0.0
-    asked: bool = False
-
-    def count(self, state: ItemState, result: Result) -> None:
-        self.sent += state is ItemState.SENT
-        self.refused += state is ItemState.REFUSED and not isinstance(result, Retry)
-        if isinstance(result, Retry):
-            self.trouble = words_for(result)
-            self.after = max(self.after, result.after or 0.0)
 
 
 class Courier:
@@ -87,6 +47,7 @@ class Courier:
         folder_of: Callable[[str], Path],
         pace: Pace,
         proving: Proving,
+        responses: Responses,
         note: Note,
         reached: Reached,
         clock: Clock,
@@ -98,11 +59,13 @@ class Courier:
         self._folder_of = folder_of
         self._pace = pace
         self._proving = proving
+        self._responses = responses
         self._note = note
         self._reached = reached
         self._clock = clock
         self._rng = rng
         self._stopping = stopping
+        self._seen: dict[int, int] = {}
 
     def attempt(
         self, delivery: Delivery, watch: Callable[[Abortable | None], None], hindrance: Hindrance = unhindered
@@ -118,7 +81,8 @@ class Courier:
             return tally
         n, items = begun
         try:
-            self._bring(delivery, items, tally, watch, hindrance)
+            self._bring(delivery, n, items, tally, watch, hindrance)
+            self.trying(self._responses.flush)
             self._prove(delivery, tally, watch)
         except Stopping:
             raise
@@ -144,6 +108,7 @@ class Courier:
     def _bring(
         self,
         delivery: Delivery,
+        attempt: int,
         items: Sequence[DeliveryItem],
         tally: Tally,
         watch: Callable[[Abortable | None], None],
@@ -160,8 +125,10 @@ class Courier:
             watch(session)
             try:
                 with session:
+                    record = partial(self._record, delivery, attempt, session)
                     going_on = all(
-                        self._send(delivery, numbers[item], item, session, tally, hindrance) for item in group
+                        self._send(delivery, partial(record, numbers[item]), item, session, tally, hindrance)
+                        for item in group
                     )
             finally:
                 watch(None)
@@ -183,22 +150,21 @@ class Courier:
         tally.trouble = "" if trouble is None else trouble.reason
 
     def _send(
-        self, delivery: Delivery, n: int, item: Item, session: Session, tally: Tally, hindrance: Hindrance
+        self,
+        delivery: Delivery,
+        record: Callable[[Result], tuple[ItemState, bool]],
+        item: Item,
+        session: Session,
+        tally: Tally,
+        hindrance: Hindrance,
     ) -> bool:
-        """Send one instance and commit the response (section 8, step 14); False if no other may follow it."""
+        """Send one instance and record the response (section 8, step 14); False if no other may follow it."""
         tally.cut_short = hindrance(item) or ("the box stops" if self._stopping.is_set() else "")
         if tally.cut_short:
             return False
         result = session.send(item)
         self._reached(Step.RESPONSE)
-        state, wanted = self.commit(
-            lambda tx: (
-                deliveries.record_response(tx, delivery.id, n, result),
-                deliveries.is_wanted(tx, delivery.id),
-            ),
-            session.abort,  # the next request must not leave before this response is down
-            soon=True,
-        )
+        state, wanted = record(result)
         self._reached(Step.RESPONSE_COMMITTED)
         tally.count(state, result)
         if not isinstance(result, Delivered) or result.status:
@@ -210,6 +176,31 @@ class Courier:
             tally.trouble = tally.trouble or "the disk is full"
         return wanted and session.is_open and not _is_out_of_resources(result)
 
+    def _record(
+        self, delivery: Delivery, attempt: int, session: Session, n: int, result: Result
+    ) -> tuple[ItemState, bool]:
+        """Record a response so that no kill takes it back; where the instance stands, and whether others may follow.
+
+        The next request must not leave before that is done.
+        """
+        if result == Delivered() and self._responses.took(delivery.id, attempt, n):
+            if self._responses.is_due:
+                self.trying(self._responses.flush, session.abort)
+            return ItemState.SENT, self._is_wanted(delivery.id)
+        return self.commit(
+            lambda tx: (deliveries.record_response(tx, delivery.id, n, result), deliveries.is_wanted(tx, delivery.id)),
+            session.abort,
+            soon=True,
+        )
+
+    def _is_wanted(self, number: int) -> bool:
+        """``deliveries.is_wanted``, asked only if the ledger has changed since it was."""
+        if self._seen.get(number) == self._ledger.commits:
+            return True
+        self._seen[number] = self._ledger.commits
+        with self._ledger.reading() as tx:
+            return deliveries.is_wanted(tx, number)
+
     def commit(
         self, write: Callable[[Transaction], T], when_full: Callable[[], None] = lambda: None, *, soon: bool = False
     ) -> T:
@@ -217,11 +208,19 @@ class Courier:
 
         With ``soon`` it is durable within a second only: after a power loss, what it tells of is done once more.
         """
+
+        def written() -> T:
+            with self._ledger.transaction(soon=soon) as tx:
+                return write(tx)
+
+        return self.trying(written, when_full)
+
+    def trying(self, write: Callable[[], T], when_full: Callable[[], None] = lambda: None) -> T:
+        """What ``write`` comes to; while the disk is full, wait and try again. Raises Stopping if the box stops."""
         said = False
         while True:
             try:
-                with self._ledger.transaction(soon=soon) as tx:
-                    return write(tx)
+                return write()
             except DiskFull as exc:
                 when_full()
                 if not said:
@@ -240,6 +239,8 @@ class Courier:
 
     def _conclude(self, delivery: Delivery, n: int, tally: Tally) -> None:
         """End the attempt and, if that was the last, the entry with all that follows from it (section 8, step 15)."""
+        self.trying(self._responses.flush)
+        self._seen.pop(delivery.id, None)
         ended = self.commit(lambda tx: self._conclude_in(tx, delivery.id, n, tally))
         over = ended.state is not DeliveryState.OPEN
         told = {

@@ -20,6 +20,7 @@ from magickbox.destinationqueue import DestinationQueue, Means
 from magickbox.errors import DiskFull
 from magickbox.grouping import Groups, Moving
 from magickbox.ledger import Ledger, endings, queues
+from magickbox.ledger.responses import Responses
 from magickbox.logs import Note, silent
 from magickbox.pace import Pace
 from magickbox.prover import Provers, no_provers
@@ -68,7 +69,11 @@ class Deliver:
             ledger, provers or no_provers(), folder_of, self._pace, note, now, rng, self._stopping, self._wake_all
         )
         self.reported = self._proving.reported
-        courier = Courier(ledger, sender, folder_of, self._pace, self._proving, note, reached, now, rng, self._stopping)
+        self._responses = Responses(ledger)
+        courier = Courier(
+            ledger, sender, folder_of, self._pace, self._proving, self._responses, note, reached, now, rng,
+            self._stopping,
+        )  # fmt: skip
         self._moving = Moving(ledger, courier.commit, groups, note)
         self._receipts = Receipts(ledger, folder_of, note)
         self._means = Means(
@@ -80,6 +85,7 @@ class Deliver:
 
         Destinations that were unreachable are asked at once.
         """
+        self._responses.recover()
         with self._ledger.transaction() as tx:
             endings.close_attempts(tx)
             endings.settle_all(tx)
@@ -115,6 +121,7 @@ class Deliver:
         for worker in slow:
             worker.thread.join(max(0.0, deadline - time.monotonic()))
         self._means.sender.close()
+        self._responses.close()
         return not any(worker.thread.is_alive() for worker in workers)
 
     def retry(self, delivery: int, who: str) -> Delivery:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from magickbox.clock import Clock, to_text
-from magickbox.courier import Courier, Stopping, Tally
+from magickbox.courier import Courier, Stopping
 from magickbox.delivery import Delivery
 from magickbox.destination import Destination
 from magickbox.ledger import Ledger, Transaction, queues
@@ -24,6 +24,7 @@ from magickbox.prover import Abortable
 from magickbox.queueing import DestinationPolicy, Lane, Mode, QueueState, until_given_up
 from magickbox.schedule import Rate, Ration
 from magickbox.sender import Item, Sender
+from magickbox.tally import Tally
 
 TURN = 1.0
 

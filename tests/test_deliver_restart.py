@@ -18,6 +18,7 @@ from magickbox.delivery import DeliveryState, ItemState, Progress
 from magickbox.destination import Delivered, DicomDestination, Result
 from magickbox.job import JobState, Move
 from magickbox.ledger import Ledger, deliveries
+from magickbox.ledger.responses import Responses
 from magickbox.logs import silent
 from magickbox.pace import Pace
 from magickbox.prover import no_provers
@@ -96,7 +97,17 @@ def test_a_job_that_is_held_between_being_due_and_being_begun_is_not_begun(box: 
         box.ledger, no_provers(), lambda job: box.folder / job, QUICK, silent, now, rng, stopping, lambda: None
     )
     courier = Courier(
-        box.ledger, box.sender, lambda job: box.folder / job, QUICK, proving, silent, unwatched, now, rng, stopping
+        box.ledger,
+        box.sender,
+        lambda job: box.folder / job,
+        QUICK,
+        proving,
+        Responses(box.ledger),
+        silent,
+        unwatched,
+        now,
+        rng,
+        stopping,
     )
     courier.attempt(due, lambda _session: None)
     assert fake(box).calls == []

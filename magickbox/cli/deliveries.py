@@ -1,16 +1,16 @@
-"""``magickbox deliveries``: list them, try one again, take one back."""
+"""``magickbox deliveries``: list them, show one, try one again, take one back."""
 
 import argparse
-from dataclasses import replace
 from datetime import timedelta
 
-from magickbox.cli import places
+from magickbox.cli import delivery, places
+from magickbox.cli.delivery import as_told
 from magickbox.cli.doing import do
 from magickbox.cli.output import complain, moment, print_json, print_table
 from magickbox.clock import now, seconds
-from magickbox.delivery import Delivery, DeliveryState
+from magickbox.delivery import DeliveryState
 from magickbox.errors import ForbiddenMove, NotFound
-from magickbox.ledger import Transaction, deliveries, jobs, queues
+from magickbox.ledger import deliveries, jobs, queues
 from magickbox.queueing import lane_of
 
 VERBS = {"retry": "try it again, with a new budget; at once if it is open", "cancel": "take it back"}
@@ -18,7 +18,7 @@ VERBS = {"retry": "try it again, with a new budget; at once if it is open", "can
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Describe the command."""
-    parser = commands.add_parser("deliveries", help="list, retry, cancel")
+    parser = commands.add_parser("deliveries", help="list, show, retry, cancel")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="deliveries, oldest first")
     listing.add_argument("--job", metavar="JOB", help="only of this job")
@@ -26,6 +26,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     places.add_data(listing)
     places.add_json(listing)
     listing.set_defaults(run=run_list)
+    delivery.add(actions)
     for verb, meaning in VERBS.items():
         action = actions.add_parser(verb, help=meaning, description=meaning)
         action.add_argument("delivery", metavar="ID", nargs="*" if verb == "retry" else None)
@@ -101,9 +102,3 @@ def run_list(args: argparse.Namespace) -> int:
         ]
         print_table(head, rows, "no deliveries")
     return 0
-
-
-def as_told(tx: Transaction, found: list[Delivery]) -> list[Delivery]:
-    """Deliveries as people read them: all attempts ever made are tries, and entries count from 1 as in the logs."""
-    counts = deliveries.attempt_counts(tx)
-    return [replace(each, tries=counts.get(each.id, 0), entry=each.entry + 1) for each in found]

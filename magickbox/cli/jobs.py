@@ -3,7 +3,7 @@
 import argparse
 
 from magickbox.cli import places
-from magickbox.cli.deliveries import as_told
+from magickbox.cli.delivery import as_told
 from magickbox.cli.doing import do
 from magickbox.cli.output import moment, print_json, print_table, shown, size
 from magickbox.job import HAS_FOLDER, Job, JobState

@@ -197,8 +197,7 @@ def record_response(tx: Transaction, delivery: int, n: int, result: Result) -> I
 
     A refusal for good counts only when it is the second: the first makes it REFUSED, to be asked once more.
     """
-    was = tx.execute("SELECT state FROM delivery_instances WHERE delivery = ? AND n = ?", (delivery, n)).fetchone()
-    state = _next_state(ItemState(str(was[0])), result)
+    state = ItemState.SENT if isinstance(result, Delivered) else _after_failure(_state_of(tx, delivery, n), result)
     tx.execute(
         "UPDATE delivery_instances SET state = ?, status = ?, reason = ?, at = ? WHERE delivery = ? AND n = ?",
         (state, result.status, result.reason, to_text(now()), delivery, n),
@@ -206,9 +205,12 @@ def record_response(tx: Transaction, delivery: int, n: int, result: Result) -> I
     return state
 
 
-def _next_state(was: ItemState, result: Result) -> ItemState:
-    if isinstance(result, Delivered):
-        return ItemState.SENT
+def _state_of(tx: Transaction, delivery: int, n: int) -> ItemState:
+    row = tx.execute("SELECT state FROM delivery_instances WHERE delivery = ? AND n = ?", (delivery, n)).fetchone()
+    return ItemState(str(row[0]))
+
+
+def _after_failure(was: ItemState, result: Result) -> ItemState:
     if isinstance(result, Rejected):
         return ItemState.REFUSED if was is ItemState.PENDING else ItemState.REJECTED
     return was

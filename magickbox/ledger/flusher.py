@@ -6,23 +6,25 @@ nothing, a power loss the end of the log. Whatever is fsynced takes along all th
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 MOMENT = 0.5  # seconds; with the fsync itself it stays below the second that the contracts promise
 
 
-class Flusher:
-    """Fsyncs a write-ahead log a moment after ``wake``; its thread lives only while there is something to do."""
+class Later:
+    """Does something a moment after ``wake``; its thread lives only while there is something to do."""
 
-    def __init__(self, log: Path, moment: float = MOMENT) -> None:
-        self._log, self._moment = log, moment
+    def __init__(self, work: Callable[[], None], moment: float) -> None:
+        self._work, self._moment = work, moment
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._wanted = self._closed = False
-        self.works = True
 
     def wake(self) -> None:
-        """Something was committed; it is durable a moment from now."""
+        """There is something to do; it is done a moment from now."""
+        if self._wanted:
+            return
         with self._changed:
             self._wanted = True
             if self._thread is None and not self._closed:
@@ -30,7 +32,7 @@ class Flusher:
                 self._thread.start()
 
     def close(self) -> None:
-        """Make durable what is not yet, and end."""
+        """Do what is not done yet, and end."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -46,7 +48,16 @@ class Flusher:
                     self._thread = None
                     return
                 self._wanted = False
-            self._flush()
+            self._work()
+
+
+class Flusher(Later):
+    """Fsyncs a write-ahead log a moment after something was committed."""
+
+    def __init__(self, log: Path, moment: float = MOMENT) -> None:
+        super().__init__(self._flush, moment)
+        self._log = log
+        self.works = True
 
     def _flush(self) -> None:
         """A failed fsync is never repeated: from then on each commit has its own, and says what is wrong."""

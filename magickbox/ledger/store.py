@@ -28,11 +28,14 @@ class Ledger:
     """One connection to the ledger, safe to use from any thread of the process that holds the box's lock.
 
     ``when_full`` is called when SQLite finds the disk full, before DiskFull is raised, so that ballast can be dropped.
+    ``commits`` counts the transactions: while it stays, nothing has changed.
     """
 
     def __init__(self, path: Path, *, readonly: bool = False, when_full: Callable[[], None] = lambda: None) -> None:
         self._lock = threading.RLock()
         self._when_full = when_full
+        self._synced: bool | None = None
+        self.commits = 0
         self._flusher = Flusher(path.with_name(path.name + "-wal"))
         self.path = path
         if readonly and not path.exists():
@@ -71,11 +74,11 @@ class Ledger:
         with self._lock:
             soon = soon and self._flusher.works
             try:
-                if soon:
-                    self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._sync_each_commit(not soon)
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
+                self.commits += 1
             except _OUR_FAULT:
                 self._undo()
                 raise
@@ -90,8 +93,14 @@ class Ledger:
                 raise
             finally:
                 if soon:
-                    self._connection.execute("PRAGMA synchronous = FULL")
                     self._flusher.wake()
+
+    def _sync_each_commit(self, wanted: bool) -> None:
+        """Let SQLite fsync at each commit or not; many of one kind follow one another, and each change costs time."""
+        if wanted is not self._synced:
+            self._synced = None
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._synced = wanted
 
     def _undo(self) -> None:
         if self._connection.in_transaction:
