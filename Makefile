@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test serve check lint bench soak clean
+.PHONY: demo test serve check lint bench editor soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("magickbox needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -36,6 +36,9 @@ bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it 
 	$(BIN)/magickbox bench receive
 	$(BIN)/magickbox bench send
 	$(BIN)/python bench/sandbox.py
+
+editor:                        ## bundles the editor of the rules again; needs node and npm
+	cd editor && npm ci && npm run build
 
 soak: $(VENV)/.test           ## long random kill tests
 	$(BIN)/pytest -m soak

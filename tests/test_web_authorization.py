@@ -34,6 +34,21 @@ ROWS: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/frames/{frame}/values"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/report"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/document"): Role.VIEWER,
+    ("GET", "/rules"): Role.VIEWER,
+    ("GET", "/rules/edit"): Role.VIEWER,
+    ("POST", "/rules/edit"): Role.OPERATOR,
+    ("GET", "/rules/history"): Role.VIEWER,
+    ("POST", "/rules/history/{version}/return"): Role.ADMIN,
+    ("GET", "/api/v1/rules"): Role.VIEWER,
+    ("PUT", "/api/v1/rules"): Role.ADMIN,
+    ("GET", "/api/v1/rules/schema"): Role.VIEWER,
+    ("POST", "/api/v1/rules/check"): Role.OPERATOR,
+    ("POST", "/api/v1/rules/try"): Role.OPERATOR,
+    ("GET", "/api/v1/rules/compare"): Role.VIEWER,
+    ("POST", "/api/v1/rules/compare"): Role.OPERATOR,
+    ("GET", "/api/v1/rules/history"): Role.VIEWER,
+    ("GET", "/api/v1/rules/history/{version}"): Role.VIEWER,
+    ("POST", "/api/v1/rules/history/{version}/return"): Role.ADMIN,
 }
 
 

@@ -1,6 +1,6 @@
 """What every page and every answer of the API works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from magickbox.web.problems import Problem
 from magickbox.web.reader import Reader
 from magickbox.web.start import Start
 from magickbox.web.store import Store
+from magickbox.web.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Context:
     store: Store
     accounts: Accounts
     pictures: Pictures
+    workbench: Workbench = field(default_factory=Workbench)
 
     @property
     def settings(self) -> Settings:
