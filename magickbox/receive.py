@@ -46,6 +46,7 @@ class _Stored:
 class _Ended:
     association: Association
     how: End
+    resumed: bool = False  # of an earlier run of the box
 
 
 class Receive:
@@ -147,7 +148,7 @@ class Receive:
     def recover(self, association: Association) -> None:
         """Gather what an association folder of an earlier run of the box holds; before ``start`` (step 20)."""
         ended = replace(association, ended=association.ended or now(), how=association.how or End.STOPPED)
-        self._take(_Ended(ended, End.STOPPED))
+        self._take(_Ended(ended, End.STOPPED, resumed=True))
 
     def behind(self) -> int:
         """How many reports of receivers wait to be taken."""
@@ -223,7 +224,7 @@ class Receive:
         folder = self._data.incoming / association.id
         if folder.is_dir():
             for path in unreported(folder, known):
-                self._gather_found(association, path)
+                self._gather_found(association, path, count=not event.resumed)
         if association.id in self._known:
             self._known[association.id] = association
         with self._lock:
@@ -232,11 +233,12 @@ class Receive:
         self._gathering.ended(association.id, End.ABORTED if put_off else event.how, time.monotonic())
         if not self._gathering.files_of(association.id):
             self._birth.sweep(association.id, known_ended=True)
-        facts = {"association": association.id, "how": event.how, "instances": self._counts.pop(association.id, 0)}
-        level = "info" if event.how is End.RELEASED and not put_off else "warning"
-        self._note(level, "ended", {**facts, "put-off": put_off} if put_off else facts)
+        how = (event.resumed and association.how) or event.how
+        facts = {"association": association.id, "how": how, "instances": self._counts.pop(association.id, 0)}
+        level = "info" if how is End.RELEASED and not put_off else "warning"
+        self._note(level, "resumed" if event.resumed else "ended", {**facts, "put-off": put_off} if put_off else facts)
 
-    def _gather_found(self, association: Association, path: Path) -> None:
+    def _gather_found(self, association: Association, path: Path, count: bool) -> None:
         try:
             instance = read_instance(path)
         except UnreadableHeader as exc:
@@ -244,6 +246,8 @@ class Receive:
             facts = {"association": association.id, "file": path.name, "reason": f"{exc}; it is in quarantine now"}
             self._note("error", "unreadable", facts)
             return
+        if count:
+            self.traffic.count(instances=1, bytes=instance.size)
         self._gather(association, instance, instance.arrived)
 
     # --- birth ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from magickbox.clock import now
 from magickbox.gathering import Waits
 from magickbox.incoming.folder import AssociationFolder
 from magickbox.incoming.quarantine import Quarantine
+from magickbox.incoming.record import read_association
 from magickbox.intake import Request
 from magickbox.job import Job
 from magickbox.owncalls import OwnCalls
@@ -112,6 +113,23 @@ def test_several_studies_of_one_association_become_a_job_each(stage: Stage) -> N
     stage.wait_for(5)
     assert {job.study for job in stage.born} == {f"1.5.{n}" for n in range(5)}
     assert is_swept(stage)
+
+
+def test_what_an_earlier_run_of_the_box_left_is_resumed_and_not_counted_again(stage: Stage) -> None:
+    peer = stage.box.peer()
+    peer.store(A)
+    peer.folder.end(End.RELEASED, now())
+    stage.receive.recover(read_association(peer.folder.path))
+    assert stage.events == ["resumed"]
+    assert stage.receive.traffic.numbers()["instances"] == 0
+
+
+def test_what_was_acknowledged_and_not_reported_counts_as_received(stage: Stage) -> None:
+    _, peer = stage.opened()
+    assert peer.store(A).instance is not None
+    stage.end(peer, End.ABORTED)
+    stage.wait_for(1)
+    assert stage.receive.traffic.numbers()["instances"] == 1
 
 
 def test_a_copy_that_comes_while_the_first_one_is_born_stops_nothing(stage: Stage) -> None:
