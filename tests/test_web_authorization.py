@@ -29,6 +29,7 @@ ROWS: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/v1/status"): Role.VIEWER,
     ("GET", "/api/v1/events"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/series"): Role.VIEWER,
+    ("GET", "/jobs/{job}/pictures"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/series/{series}/thumbnail"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/frames/{frame}"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/frames/{frame}/values"): Role.VIEWER,

@@ -13,7 +13,7 @@ from magickbox.tagpath import TagPath, parse_tag_path
 
 _WORDS = (
     "SeriesInstanceUID", "SeriesNumber", "Modality", "SeriesDescription", "InstanceNumber", "NumberOfFrames", "Rows",
-    "Columns", "ImagePositionPatient", "ImageOrientationPatient",
+    "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PatientName",
 )  # fmt: skip
 _TAGS = {name: parse_tag_path(name) for name in _WORDS}
 _WANTED = frozenset(_TAGS.values())
@@ -56,6 +56,7 @@ class Series:
     number: int | None
     modality: str
     description: str
+    patient: str
     instances: tuple[Shown, ...]
 
     @property
@@ -95,8 +96,14 @@ def read_place(job: Path, place: str) -> Place:
     for entry in entries:
         groups.setdefault(entry.series, []).append(entry)
     series = [_series(uid, group) for uid, group in groups.items()]
-    series.sort(key=lambda each: (math.inf if each.number is None else each.number, each.uid))
+    series.sort(key=_series_order)
     return Place(tuple(series), len(listing.unreadable), listing.other)
+
+
+def _series_order(series: Series) -> tuple[bool, float, str]:
+    """Pictures first."""
+    seen = any(each.kind is Kind.IMAGE for each in series.instances)
+    return not seen, math.inf if series.number is None else series.number, series.uid
 
 
 def _series(uid: str, entries: Iterable[_Entry]) -> Series:
@@ -107,6 +114,7 @@ def _series(uid: str, entries: Iterable[_Entry]) -> Series:
         _whole(first["SeriesNumber"]),
         first["Modality"],
         first["SeriesDescription"],
+        first["PatientName"],
         tuple(each.shown for each in ordered),
     )
 

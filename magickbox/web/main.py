@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 
 import uvicorn
@@ -61,6 +62,7 @@ def main() -> int:
     log = LogFile(start.places.data.logs / "window.log")
     windowlog.install(log.note)
     try:
+        threading.Thread(target=context.pictures.warm, name="warm", daemon=True).start()
         _Server(_config(start, context), context).run([socket.socket(fileno=number)])
     finally:
         context.close()

@@ -1,21 +1,23 @@
 """What can be seen of a job: looked up in the ledger and in the job's own listing, never by a path that was given."""
 
 from magickbox.errors import NotFound
-from magickbox.imaging.pictures import Pictures, Unseen, Wish
+from magickbox.imaging.pictures import Unseen, Wish
 from magickbox.imaging.series import Kind, Place, Series, Shown
 from magickbox.jobfolder import INPUT, OUTPUT
 from magickbox.ledger import jobs
 from magickbox.web.context import Context
 from magickbox.web.models.pictures import InstanceView, JobSeries, PlaceView, SeriesView
+from magickbox.web.principal import Principal
 from magickbox.web.problems import Problem
 
+HIDDEN = "hidden"
 FOLDERS = {"input": INPUT, "output": OUTPUT}
 
 
-def series_of_job(box: Context, job: str) -> JobSeries:
+def series_of_job(box: Context, who: Principal, job: str) -> JobSeries:
     """All series of a job; raises NotFound."""
     check_job(box, job)
-    return JobSeries(job=job, input=_place(box.pictures, job, INPUT), output=_place(box.pictures, job, OUTPUT))
+    return JobSeries(job=job, input=_place(box, who, job, INPUT), output=_place(box, who, job, OUTPUT))
 
 
 def check_job(box: Context, job: str) -> None:
@@ -58,17 +60,20 @@ def rendered(box: Context, job: str, shown: Shown, wish: Wish) -> bytes:
     return found.content
 
 
-def _place(pictures: Pictures, job: str, place: str) -> PlaceView:
-    found = pictures.place(job, place)
-    return PlaceView(series=[_series(each) for each in found.series], unreadable=found.unreadable, other=found.other)
+def _place(box: Context, who: Principal, job: str, place: str) -> PlaceView:
+    found = box.pictures.place(job, place)
+    return PlaceView(
+        series=[_series(each, who) for each in found.series], unreadable=found.unreadable, other=found.other
+    )
 
 
-def _series(series: Series) -> SeriesView:
+def _series(series: Series, who: Principal) -> SeriesView:
     return SeriesView(
         series=series.uid,
         number=series.number,
         modality=series.modality,
         description=series.description,
+        patient=series.patient if who.sees_names else HIDDEN,
         frames=series.frames,
         has_pictures=any(each.kind is Kind.IMAGE for each in series.instances),
         instances=[_instance(each) for each in series.instances],

@@ -37,9 +37,9 @@ Number = Annotated[float | None, Query(description="of the window, in modality u
 
 
 @router.get("/jobs/{job}/series", summary="The series of a job, INPUT and OUTPUT")
-def series(box: In, job: str) -> JobSeries:
+def series(box: In, who: Viewer, job: str) -> JobSeries:
     """Instances in the order in which they are looked at: by number, then by position."""
-    return series_of_job(box, job)
+    return series_of_job(box, who, job)
 
 
 @router.get("/jobs/{job}/{place}/series/{series}/thumbnail", summary="A small picture of a series",

@@ -17,6 +17,7 @@ EXAMPLE: dict[str, Any] = {
                 "number": 3,
                 "modality": "MR",
                 "description": "T1",
+                "patient": "hidden",
                 "frames": 1,
                 "has_pictures": True,
                 "instances": [
@@ -58,6 +59,7 @@ class SeriesView(BaseModel):
     number: int | None
     modality: str
     description: str
+    patient: str = Field(description="the patient's name; the word hidden for those who do not see names")
     frames: int
     has_pictures: bool
     instances: list[InstanceView]
