@@ -10,17 +10,14 @@ from magickbox.web.api import events, health, me, pictures, rules, system
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
 from magickbox.web.events import Hub
-from magickbox.web.pages import login, now
-from magickbox.web.pages import rules as rule_pages
 from magickbox.web.pages import login, now, viewer
+from magickbox.web.pages import rules as rule_pages
 from magickbox.web.pages.frame import environment, error_page
 from magickbox.web.shield import Shield, known_hosts
 
 API = "/api/v1"
 RESOURCES: tuple[APIRouter, ...] = (me.router, system.router, events.router, pictures.router, rules.router)
-PAGES: tuple[APIRouter, ...] = (login.router, now.router, rule_pages.router)
-RESOURCES: tuple[APIRouter, ...] = (me.router, system.router, events.router, pictures.router)
-PAGES: tuple[APIRouter, ...] = (login.router, now.router, viewer.router)
+PAGES: tuple[APIRouter, ...] = (login.router, now.router, viewer.router, rule_pages.router)
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
 BODIES: Mapping[str, int] = {"/api/v1/rules": 4 << 20, "/rules/": 4 << 20}
 
