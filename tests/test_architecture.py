@@ -36,7 +36,7 @@ DOORS |= {f"backups.{name}" for name in ("backup", "restore", "rollback", "settl
 DOORS |= {f"bench.{name}" for name in ("figures", "linear", "machine", "objects", "plot", "receive", "receivers")}
 DOORS |= {"bench.report", "bench.trial", "bench.send", "bench.senders", "bench.sendreport"}
 # The window reaches the box as the command line does: by its socket, and by what reads.
-WINDOW_DOORS = {"control", "imaging.pictures", "imaging.series", "scu.store"}
+WINDOW_DOORS = {"control", "imaging.pictures", "imaging.series", "route", "scu.store"}
 WINDOW_DOORS |= {"rehearsal", "scu.echo", "senders"}
 NAMELESS = re.compile(r"(utils?|helpers?|common|misc|managers?|tools?)(\.py)?")
 OUTSIDE = {"tests", "processors"} | {path.stem for path in (ROOT / "tests").glob("*.py")}

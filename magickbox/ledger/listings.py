@@ -125,6 +125,16 @@ def delivery_counts(tx: Transaction, jobs: Iterable[str]) -> dict[str, dict[Deli
     return found
 
 
+def successors(tx: Transaction, job: Job, limit: int = 50) -> list[str]:
+    """The jobs that are reruns of a job or came late after it, oldest first."""
+    rows = tx.execute(
+        "SELECT id FROM jobs WHERE study = ? AND calling_ae = ? AND called_ae = ? AND (rerun_of = ? OR follows = ?)"
+        " ORDER BY born LIMIT ?",
+        (job.study, job.calling_ae, job.called_ae, job.id, job.id, limit),
+    )
+    return [str(row[0]) for row in rows]
+
+
 @dataclass(frozen=True)
 class DeliveryFilter:
     """Which deliveries a list shows; ``lane`` is the queue that they stand in."""

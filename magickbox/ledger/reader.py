@@ -14,6 +14,7 @@ from magickbox.ledger.store import Transaction
 
 LIMIT = 10.0
 CONNECTIONS = 8
+_PATIENCE = 5.0
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 
@@ -89,12 +90,8 @@ class Reader:
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():
             raise LedgerError(f"{self.path}: no ledger there; has a box ever run on this data folder?")
-        connection = sqlite3.connect(
-            _address(self.path), uri=True, timeout=self._limit, isolation_level=None, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
+        connection = connect(self.path)
         try:
-            connection.execute("PRAGMA query_only = ON")
             refuse_other_version(connection, self.path)
             for name, path in self._attached.items():
                 connection.execute(f'ATTACH ? AS "{name}"', (_address(path),))
@@ -110,6 +107,15 @@ class Reader:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A read-only connection, of use to any thread, but to one at a time; raises sqlite3.DatabaseError."""
+    connection = sqlite3.connect(
+        _address(path), uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+    )  # fmt: skip
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
 def _address(path: Path) -> str:

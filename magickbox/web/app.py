@@ -6,18 +6,39 @@ from fastapi import APIRouter, FastAPI
 
 from magickbox import __version__
 from magickbox.web import problems
-from magickbox.web.api import events, health, me, pictures, rules, system
+from magickbox.web.api import deliveries, events, health, jobfiles, jobs, log, me, pictures, rules, system
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
 from magickbox.web.events import Hub
+from magickbox.web.pages import job as job_page
+from magickbox.web.pages import jobs as jobs_page
+from magickbox.web.pages import log as log_page
 from magickbox.web.pages import login, now, viewer
 from magickbox.web.pages import rules as rule_pages
 from magickbox.web.pages.frame import environment, error_page
 from magickbox.web.shield import Shield, known_hosts
 
 API = "/api/v1"
-RESOURCES: tuple[APIRouter, ...] = (me.router, system.router, events.router, pictures.router, rules.router)
-PAGES: tuple[APIRouter, ...] = (login.router, now.router, viewer.router, rule_pages.router)
+RESOURCES: tuple[APIRouter, ...] = (
+    me.router,
+    system.router,
+    events.router,
+    pictures.router,
+    rules.router,
+    jobs.router,
+    jobfiles.router,
+    deliveries.router,
+    log.router,
+)
+PAGES: tuple[APIRouter, ...] = (
+    login.router,
+    now.router,
+    viewer.router,
+    rule_pages.router,
+    jobs_page.router,
+    job_page.router,
+    log_page.router,
+)
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
 BODIES: Mapping[str, int] = {"/api/v1/rules": 4 << 20, "/rules/": 4 << 20}
 

@@ -10,10 +10,11 @@ from magickbox.config import Loaded, Settings
 from magickbox.control import ask
 from magickbox.datafolder import DataFolder
 from magickbox.imaging.pictures import Pictures
+from magickbox.ledger.reader import Reader
 from magickbox.service import Places
 from magickbox.web.accounts import Accounts, accounts_of, open_store
+from magickbox.web.catalogue import KEPT, Catalogue
 from magickbox.web.problems import Problem
-from magickbox.web.reader import Reader
 from magickbox.web.start import Start
 from magickbox.web.store import Store
 from magickbox.web.workbench import Workbench
@@ -31,6 +32,7 @@ class Context:
     store: Store
     accounts: Accounts
     pictures: Pictures
+    catalogue: Catalogue
     workbench: Workbench = field(default_factory=Workbench)
 
     @property
@@ -67,8 +69,8 @@ def build_context(start: Start) -> Context:
     data = start.places.data
     store = open_store(data.state)
     return Context(
-        data, start.places, start.config, start.loaded, Reader(data.ledger), store,
-        accounts_of(store, start.settings.web_hide_names), Pictures(data, start.settings.min_free),
+        data, start.places, start.config, start.loaded, Reader(data.ledger, {KEPT: store.path}), store,
+        accounts_of(store, start.settings.web_hide_names), Pictures(data, start.settings.min_free), Catalogue(store),
     )  # fmt: skip
 
 

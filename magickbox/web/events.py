@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from magickbox.errors import MagickboxError
+from magickbox.ledger.reader import connect
 from magickbox.web.context import Context
 from magickbox.web.problems import Problem
-from magickbox.web.reader import connect
 
 EVERY, MOST_LISTENERS, LASTS = 1.0, 60, 600.0
 _HEARTBEAT = 15.0

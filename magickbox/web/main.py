@@ -19,6 +19,7 @@ from magickbox.errors import MagickboxError
 from magickbox.logs import LogFile
 from magickbox.web import windowlog
 from magickbox.web.app import create_app
+from magickbox.web.cataloguing import Cataloguing
 from magickbox.web.context import Context, build_context
 from magickbox.web.encryption import context_of
 from magickbox.web.start import Start, from_line
@@ -61,10 +62,13 @@ def main() -> int:
         return 1
     log = LogFile(start.places.data.logs / "window.log")
     windowlog.install(log.note)
+    cataloguing = Cataloguing(context.catalogue, context.ledger, lambda job: context.data.jobs / job)
+    cataloguing.start()
     try:
         threading.Thread(target=context.pictures.warm, name="warm", daemon=True).start()
         _Server(_config(start, context), context).run([socket.socket(fileno=number)])
     finally:
+        cataloguing.stop()
         context.close()
         log.close()
     return 0

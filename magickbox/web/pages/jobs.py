@@ -1,0 +1,86 @@
+"""The jobs: a list with filters in its address, and things to do with several of them."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, Response
+
+from magickbox.job import JobState
+from magickbox.ledger import listings
+from magickbox.web.api.jobs import Verb, Wanted, count_jobs, do_all, list_jobs
+from magickbox.web.pages.frame import render
+from magickbox.web.paging import Cursor
+from magickbox.web.problems import Problem
+from magickbox.web.security import In, Operator, Viewer
+
+router = APIRouter(include_in_schema=False)
+
+SIZE, MOST = 50, 200
+FIELDS = ("text", "calling_ae", "called_ae", "modality", "since", "until")
+# What is asked before it is done, and whether it destroys.
+MEANINGS: dict[str, tuple[str, bool]] = {
+    "rerun": ("Make a new job from the same instances of each, and run its processor again?", False),
+    "reroute": ("Cancel what is open, and decide anew with today's rules? What is sent, is sent again.", False),
+    "hold": ("Keep them from their next step?", False),
+    "release": ("Let them go on?", False),
+    "delete": ("Remove their folders with all images? Only the rows of the ledger stay.", True),
+}
+
+
+@router.get("/jobs")
+def jobs(request: Request, box: In, who: Viewer, wanted: Wanted, cursor: Cursor = None) -> Response:
+    asked = _asked(request)
+    values: dict[str, Any] = {
+        "page": list_jobs(box, who, wanted, cursor, SIZE),
+        "asked": asked,
+        "chosen": request.query_params.getlist("state"),
+        "link": lambda **other: _link(asked, request, other),
+    }
+    if "HX-Request" in request.headers and cursor is not None:
+        return render(request, "jobs_rows.html", who, **values)
+    with box.ledger.reading() as tx:
+        titles = {name: listings.titles(tx, name) for name in ("calling_ae", "called_ae")}
+    counts = count_jobs(box, wanted)
+    more: dict[str, Any] = {
+        "counts": counts,
+        "states": list(JobState),
+        "titles": titles,
+        "modalities": box.catalogue.modalities(),
+    }
+    return render(request, "jobs.html", who, **values, **more, first=cursor is None)
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """What the form was filled with."""
+    return {name: request.query_params.get(name, "")[:200] for name in FIELDS}
+
+
+def _link(asked: dict[str, str], request: Request, other: dict[str, str]) -> str:
+    """The address of the list with something else in it; ``state`` empty means all."""
+    states = [other["state"]] if "state" in other else request.query_params.getlist("state")
+    pairs = [(name, value) for name, value in asked.items() if value] + [("state", each) for each in states if each]
+    pairs += [("cursor", other["cursor"])] if "cursor" in other else []
+    return f"/jobs?{urlencode(pairs)}" if pairs else "/jobs"
+
+
+@router.post("/jobs/do")
+async def do(
+    request: Request, who: Operator, verb: Annotated[Verb, Form()], job: Annotated[list[str] | None, Form()] = None,
+    sure: Annotated[str, Form()] = "", back: Annotated[str, Form()] = "",
+) -> Response:  # fmt: skip
+    chosen = list(dict.fromkeys(job or ()))
+    back = back if back.startswith("/jobs") else "/jobs"
+    if not chosen:
+        return RedirectResponse(back, 303)
+    if len(chosen) > MOST:
+        raise Problem(422, "Too many", f"{MOST} jobs at once, not more")
+    meaning, destroys = MEANINGS[verb]
+    values: dict[str, Any] = {"verb": verb, "meaning": meaning, "destroys": destroys, "chosen": chosen, "back": back}
+    if not sure:
+        return render(request, "jobs_confirm.html", who, **values)
+    done = await run_in_threadpool(do_all, request, who, verb, chosen)
+    if len(done) == 1 and done[0].done:
+        return RedirectResponse(f"/jobs/{chosen[0]}" if back.startswith("/jobs/") else back, 303)
+    return render(request, "jobs_done.html", who, **values, done=done)
