@@ -75,20 +75,22 @@ class ContainerEngine:
 
     def trial(self, processor: Processor, image: Image) -> str | None:
         """Why this machine cannot start a container for a processor; None if it can. Nothing of the image is run."""
-        with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
-            run = trial_run(processor, Path(folder))
-            try:
-                with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
-                    bell = self._bells.hang(run.name)
-                    ended = self._run(run, self._within(run, image), lambda _: None, bell, log)
-            except OSError as exc:
-                return start_trouble.of_machine(exc)
-            except EngineDown as exc:
-                self._finder.lost()
-                return str(exc)
-            finally:
-                self._bells.take_down(run.name)
-        return why_not_started(ended)
+        try:
+            with tempfile.TemporaryDirectory(prefix="magickbox-") as folder:
+                return why_not_started(self._tried(trial_run(processor, Path(folder)), image))
+        except OSError as exc:
+            return start_trouble.of_machine(exc)
+        except EngineDown as exc:
+            self._finder.lost()
+            return str(exc)
+
+    def _tried(self, run: Run, image: Image) -> Ended:
+        bell = self._bells.hang(run.name)
+        try:
+            with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
+                return self._run(run, self._within(run, image), lambda _: None, bell, log)
+        finally:
+            self._bells.take_down(run.name)
 
     def _doubted(self, ended: Ended, processor: Processor) -> Ended:
         """Let jobs of a processor that could not be started wait until a trial can be."""
@@ -204,6 +206,7 @@ class ContainerEngine:
             state = container_end.state_of(cli, run, over.exit_code, why) if over else None
             if over is not None and not over.running:
                 self._remove([run.name])
+                pidfile(run).unlink(missing_ok=True)
                 give_back(run, SOMEBODY)
         if over is None or over.running or (why is Why.EXIT and waited != 0):
             return None

@@ -19,6 +19,7 @@ OUT_OF_MEMORY = "oom"
 NOT_EXECUTED = re.compile(
     r"(?:catatonit.*failed to exec pid1|FATAL tini.*exec .* failed): (.+)"
 )  # the container's init
+HEX = re.compile(r"\b[0-9a-f]{12,}\b")  # ids of containers and layers
 NO_FORK = re.compile(r"can(?:no|')t fork|fork: .*temporarily unavailable|can't start new thread", re.IGNORECASE)
 
 
@@ -108,9 +109,14 @@ def _not_started(run: Run, image: Image, cli: ContainerCli, last: str) -> Ended:
     if WRONG_MACHINE in last.casefold():
         return Ended(None, last, trouble=_wrong_machine(image, cli))
     cards = "; resources.gpus asks for graphics cards" if dict(run.processor.resources).get("gpus") else ""
-    said = last.removeprefix("Error: ") or "it says nothing"
+    said = _lasting(run, last.removeprefix("Error: ")) or "it says nothing"
     why = f"{cli.name} could not start it: {said} (setting container_engine: {' '.join(cli.words)}{cards})"
     return Ended(None, last, interrupted=why, not_begun=True)
+
+
+def _lasting(run: Run, said: str) -> str:
+    """A complaint without what is another each time: the same trouble is to be told once."""
+    return HEX.sub("…", said.replace(run.name, "the container").replace(str(run.workdir), "its folder"))
 
 
 def _program(run: Run) -> str:
