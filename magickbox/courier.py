@@ -24,6 +24,7 @@ from magickbox.steps import Reached, Step
 from magickbox.tally import Tally, words_for
 
 T = TypeVar("T")
+_PLAIN = Delivered()
 Hindrance = Callable[[Item], str]
 """Why an instance may not be sent now; empty as soon as nothing stands in the way: it may wait for its turn."""
 
@@ -183,7 +184,7 @@ class Courier:
 
         The next request must not leave before that is done.
         """
-        if result == Delivered() and self._responses.took(delivery.id, attempt, n):
+        if result == _PLAIN and self._responses.took(delivery.id, attempt, n):
             if self._responses.is_due:
                 self.trying(self._responses.flush, session.abort)
             return ItemState.SENT, self._is_wanted(delivery.id)

@@ -27,6 +27,7 @@ from magickbox.sender import Item, Sender
 from magickbox.tally import Tally
 
 TURN = 1.0
+_NO_RATE = Rate()
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,12 @@ class DestinationQueue:
     def _admit(self, item: Item) -> str:
         """Wait until the destination's rate lets this instance through, or say why it may not be sent now."""
         rate, stopping = self._policy().rate, self._means.stopping
-        cost = rate.cost(_size(item)) if rate != Rate() else 0.0
+        if rate == _NO_RATE:
+            return self.hindrance()
+        cost = rate.cost(_size(item))
         while not (stopping.is_set() or self.hindrance()):
             with self._lock:
-                left = self._ration.left(time.monotonic()) if cost else 0.0
+                left = self._ration.left(time.monotonic())
                 if not left:
                     self._ration = self._ration.used(time.monotonic(), cost)
                     return ""

@@ -26,6 +26,7 @@ class Picking:
     def __init__(self, ledger: Reads) -> None:
         self._ledger = ledger
         self._chosen: list[Choice] = []
+        self._groups: list[Group] = []
 
     def __call__(self, group: Group, study: str) -> Choice:
         """The member of a group that gets a study (``group.Pick``)."""
@@ -33,7 +34,16 @@ class Picking:
             found = groups.situation(tx, group, study)
         choice = choose(group, found.after(self._chosen, group.name, study), study)
         self._chosen.append(choice)
+        self._groups.append(group)
         return choice
+
+    def is_as_it_was(self, tx: Transaction) -> bool:
+        """True if no study that was chosen for is at another member by now: what was there may have moved meanwhile."""
+        for n, (group, choice) in enumerate(zip(self._groups, self._chosen, strict=True)):
+            found = groups.situation(tx, group, choice.study).after(self._chosen[:n], group.name, choice.study)
+            if (found.bound or found.homes) and choose(group, found, choice.study).member != choice.member:
+                return False
+        return True
 
 
 class Moving:

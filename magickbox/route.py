@@ -11,6 +11,7 @@ from magickbox.decision import Decision, Facts, PlannedDelivery, decide
 from magickbox.delivery import NewDelivery, NewItem
 from magickbox.errors import MagickboxError
 from magickbox.explanation import explain, log_lines
+from magickbox.group import Pick
 from magickbox.grouping import Picking
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
@@ -23,13 +24,14 @@ from magickbox.selection import damage_below, look_below
 from magickbox.steps import Reached, Step, unwatched
 
 PAUSE = 5.0
+LOOKS = 5  # how often a decision is taken at most while its studies move from member to member
 _NO_RULE = "the outcome is failed and no rule took it"
 
 
-def decision_for(job: Job, folder: Path, rules: Rules, came: Came, ledger: Reads) -> Decision:
-    """Decide about one job with these rules; reads its files, writes nothing."""
+def decision_for(job: Job, folder: Path, rules: Rules, came: Came, ledger: Reads, pick: Pick | None = None) -> Decision:
+    """Decide about one job with these rules; reads its files, writes nothing. ``pick`` chooses members of groups."""
     facts = Facts(job.called_ae, job.calling_ae, job.outcome or NO_PROCESSOR, job.peer, came)
-    return decide(rules, facts, look_below(folder), damage_below(folder), Picking(ledger))
+    return decide(rules, facts, look_below(folder), damage_below(folder), pick or Picking(ledger))
 
 
 def came_of(tx: Transaction, job: Job, rules: Rules) -> Came:
@@ -117,24 +119,37 @@ class Route:
         rules = self._rules()
         with self._ledger.reading() as tx:
             came = came_of(tx, job, rules)
-        decision = decision_for(job, self._folder_of(job.id), rules, came, self._ledger)
-        self._reached(Step.DECIDED)
+        for look in range(LOOKS):
+            picking = Picking(self._ledger)
+            decision = decision_for(job, self._folder_of(job.id), rules, came, self._ledger, picking)
+            self._reached(Step.DECIDED)
+            moved = self._record(job, decision, None if look == LOOKS - 1 else picking)
+            if moved is not None:
+                self._tell(job, decision, moved)
+                self._on_routed()
+                return
+
+    def _record(self, job: Job, decision: Decision, picking: Picking | None) -> Job | None:
+        """Record a decision; None if it has to be taken anew, since a study that is sent in parts went elsewhere."""
         why = json.dumps(explain(decision, with_values=False))
         with self._ledger.transaction() as tx:
+            if picking is not None and not picking.is_as_it_was(tx):
+                return None
             n = deliveries.record_decision(tx, job.id, decision.digest, why)
             ids = deliveries.plan(tx, job.id, n, as_new(decision.deliveries))
             for choice in (each.choice for each in decision.deliveries if each.choice and each.choice.by_turn):
                 groups.took_turn(tx, choice.group, choice.member)
-            moved = _move(tx, job, decision, len(ids))
+            return _move(tx, job, decision, len(ids))
+
+    def _tell(self, job: Job, decision: Decision, moved: Job) -> None:
         self._reached(Step.ROUTED)
         for line in log_lines(decision):
             self._note("info", "rule", {"job": job.id, **line})
         level = "warning" if moved.state is JobState.ATTENTION else "info"
         # The job's reason may quote the processor, and that a patient: it stays in the ledger.
         why = _NO_RULE if moved.state is JobState.ATTENTION and not _failed_checks(decision) else moved.reason
-        facts = {"job": job.id, "deliveries": len(ids), "state": moved.state, "reason": why}
+        facts = {"job": job.id, "deliveries": len(decision.deliveries), "state": moved.state, "reason": why}
         self._note(level, "routed", facts)
-        self._on_routed()
 
     def _has_gone(self, job: Job) -> bool:
         """Nothing is decided about a job whose folder or OUTPUT is gone: a person is to see it."""

@@ -10,6 +10,7 @@ import pytest
 import webpeers
 from boxprocess import BoxProcess, running, send, until
 from commitpeer import Archive, Asked, call, report_of
+from pki import authority
 from studies import study
 
 from magickbox.cli.main import main
@@ -192,3 +193,25 @@ def test_orthanc_commits_to_what_it_has(tmp_path: Path) -> None:
     delivery, questions = look(root)
     assert delivery.reason == "committed by storage commitment"
     assert [each.state for each in questions] == [ProofState.COMMITTED]
+
+
+def test_orthanc_commits_over_tls_and_reports_over_tls(tmp_path: Path) -> None:
+    """The question goes out over TLS, and the report comes to the box's TLS port: a certificate on both sides."""
+    root, ca, own = tmp_path / "box", authority(tmp_path / "ca"), peers.free_port()
+    mine, theirs = ca.issue("box"), ca.issue("orthanc")
+    tls = {"ca": str(ca.pem), "certificate": str(mine.pem), "key": str(mine.key)}
+    settings = {
+        "tls_port": own, "tls_certificate": str(mine.pem), "tls_key": str(mine.key), "tls_ca": str(ca.pem),
+        "client_certificates": "required",
+    }  # fmt: skip
+    with webpeers.orthanc(tmp_path / "orthanc", reports_to={"BOX": own}, tls=(theirs, ca.pem)) as server:
+        set_up(root, server.dicom_port, AETitleTo="ORTHANC", tls=tls)
+        with running(root, settings=settings) as box:
+            send(port_of(box), images(tmp_path))
+            until(job_is(root, JobState.DONE), what="the job to be DONE")
+        assert len(server.stored()) == 3
+    delivery, questions = look(root)
+    assert delivery.reason == "committed by storage commitment"
+    assert [each.state for each in questions] == [ProofState.COMMITTED]
+    log = (root / "logs" / "receive.log").read_text()
+    assert [line for line in log.splitlines() if "calling=ORTHANC" in line and "certificate=orthanc" in line], log

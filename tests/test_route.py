@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 from boxes import Image, TestBox, new_box
+from peers import wait_for
 
 from magickbox.births.rerun import rerun
 from magickbox.destination import DicomDestination
 from magickbox.errors import ForbiddenMove
+from magickbox.group import Group, Policy
 from magickbox.job import Job, JobState
+from magickbox.ledger import deliveries, groups, queues
+from magickbox.queueing import Mode, lane_of
 from magickbox.route import Route
 from magickbox.routing import Endpoint, Rule, Rules, pattern
 from magickbox.selection import look_below
+from magickbox.steps import Reached, Step, unwatched
 
 Note = Callable[[str, str, Mapping[str, object]], None]
 
@@ -36,8 +41,10 @@ def has_run(box: TestBox) -> Job:
 
 
 @contextmanager
-def routing(box: TestBox, rules: Callable[[], Rules], note: Note = lambda *_: None) -> Iterator[None]:
-    stage = Route(box.ledger, lambda job: box.data.jobs / job, rules, lambda: None, note)
+def routing(
+    box: TestBox, rules: Callable[[], Rules], note: Note = lambda *_: None, reached: Reached = unwatched
+) -> Iterator[None]:
+    stage = Route(box.ledger, lambda job: box.data.jobs / job, rules, lambda: None, note, reached)
     stage.wake()
     stage.start()
     yield
@@ -148,3 +155,30 @@ def test_what_is_gone_is_not_run_again(box: TestBox) -> None:
     shutil.rmtree(box.folder(job).path)
     with pytest.raises(ForbiddenMove, match=r"folder of .* is gone"):
         rerun(box.ledger, box.birth, job.id, "test")
+
+
+def test_a_study_that_moves_while_more_of_it_is_decided_takes_that_along(box: TestBox) -> None:
+    """Its first job waits at one member; between the decision about the second and its record, it moves to another."""
+    one, two = (DicomDestination("10.0.0.5", port, "ME", "PACS", f"PACS{port}") for port in (104, 105))
+    made = Group("PACS", (one, two), Policy.FAILOVER)
+    rules = Rules((Rule("all", (Endpoint(pattern("success"), made),)),), "digest", groups={"PACS": made})
+    first, decided = has_run(box), list[Step]()
+    with routing(box, lambda: rules):
+        wait_for(lambda: box.row(first).state is JobState.DELIVERING)
+    second = has_run(box)
+
+    def moves(step: Step) -> None:
+        decided.append(step)
+        if decided == [Step.DECIDED]:
+            with box.ledger.transaction() as tx:
+                (delivery,) = deliveries.listing(tx, first.id)
+                groups.move(tx, delivery, two, 0, "PACS104 is unreachable")
+                queues.set_mode(tx, "PACS104", Mode.PAUSED, "anna")
+
+    with routing(box, lambda: rules, reached=moves):
+        wait_for(lambda: box.row(second).state is JobState.DELIVERING)
+    with box.ledger.reading() as tx:
+        went = [lane_of(each.destination) for each in deliveries.listing(tx)]
+        assert went == ["PACS105", "PACS105"]
+        assert tx.execute("SELECT count(*) FROM decisions WHERE job = ?", (second.id,)).fetchone()[0] == 1
+    assert decided == [Step.DECIDED, Step.DECIDED, Step.ROUTED]

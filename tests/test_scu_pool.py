@@ -1,9 +1,11 @@
 """Associations that are kept for the next delivery: when one is used again, and when it must not be."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import peers
@@ -133,6 +135,22 @@ def test_what_the_peer_ended_meanwhile_costs_nothing(script: peers.Script) -> No
         time.sleep(0.05)
         assert deliver(sender, peer.destination, CT, CT) == [Delivered()] * 2
         assert len(peer.talks) == 2
+
+
+def test_what_was_made_ready_for_an_association_that_was_gone_is_let_go(tmp_path: Path) -> None:
+    """The file of the next instance is open while the response to this one is awaited, which never comes."""
+    second = tmp_path / "second.dcm"
+    second.write_bytes(CT.path.read_bytes())
+
+    def is_open() -> bool:
+        names = (os.readlink(each.path) for each in os.scandir("/proc/self/fd") if os.path.islink(each.path))
+        return str(second) in names
+
+    with ScriptedPeer([one_and_close_at_the_next, serve]) as peer, pool() as sender:
+        assert deliver(sender, peer.destination, CT) == [Delivered()]
+        assert deliver(sender, peer.destination, CT, replace(CT, path=second)) == [Delivered()] * 2
+        assert len(peer.talks) == 2
+        assert not is_open()
 
 
 def test_a_break_after_the_first_instance_is_told() -> None:

@@ -121,10 +121,13 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, reports_to: Mapping[str, int] | None = None) -> Iterator[Orthanc]:
+def orthanc(
+    folder: Path, reports_to: Mapping[str, int] | None = None, tls: tuple[Pair, Path] | None = None
+) -> Iterator[Orthanc]:
     """An Orthanc that wants a user and password; ended by its own id.
 
-    With ``reports_to`` it has a DICOM port, and knows peers by their AE titles and ports, to which it may report.
+    With ``reports_to`` it has a DICOM port, and knows peers by their AE titles and ports, to which it may report; with
+    ``tls``, its own certificate and whom it trusts, all of that is over TLS with a certificate on both sides.
     """
     program = _program("Orthanc")
     if not PLUGIN.exists():
@@ -142,6 +145,14 @@ def orthanc(folder: Path, reports_to: Mapping[str, int] | None = None) -> Iterat
         known = {title.lower(): [title, "127.0.0.1", number] for title, number in reports_to.items()}
         settings |= {"DicomServerEnabled": True, "DicomPort": dicom_port, "DicomAet": "ORTHANC",
                      "DicomModalities": known}  # fmt: skip
+    if tls:
+        own, ca = tls
+        settings |= {"DicomTlsEnabled": True, "DicomTlsCertificate": str(own.pem), "DicomTlsPrivateKey": str(own.key),
+                     "DicomTlsTrustedCertificates": str(ca), "DicomTlsRemoteCertificateRequired": True}  # fmt: skip
+        settings["DicomModalities"] = {
+            key: {"AET": title, "Host": host, "Port": number, "UseDicomTls": True}
+            for key, (title, host, number) in settings["DicomModalities"].items()
+        }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log, cwd=folder)

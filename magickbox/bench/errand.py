@@ -23,6 +23,7 @@ from magickbox.errors import PeerError
 
 PATIENCE = 300.0  # seconds that a sender may take
 _EVERY = 0.01
+_LOOK_EVERY = 0.05  # at a folder with thousands of files, beside a box that needs the processors
 _SCRIPT = '#!/bin/sh\ncp "$1"/* "$2"/\n'
 
 
@@ -128,7 +129,7 @@ def _wait(store: Path, count: int) -> float:
     while _count(store) < count:
         if time.monotonic() - began > PATIENCE:
             raise PeerError(f"only {_count(store)} of {count} instances were delivered in {PATIENCE:g} s")
-        time.sleep(_EVERY)
+        time.sleep(_LOOK_EVERY)
     return time.monotonic()
 
 
