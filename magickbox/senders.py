@@ -8,6 +8,7 @@ from magickbox.dicomweb.store import StowSender
 from magickbox.folders.store import FolderSender
 from magickbox.group import Group
 from magickbox.owncalls import OwnCalls
+from magickbox.pixels.codecs import can_encode, missing
 from magickbox.proof import How
 from magickbox.prover import Prover, Provers
 from magickbox.routing import Rules
@@ -49,4 +50,11 @@ def destination_problems(rules: Rules) -> dict[str, list[str]]:
     entries = (each.destination for rule in rules.rules for each in rule.endpoints)
     inline = {str(each): each for each in entries if not isinstance(each, Group)}
     every = {**inline, **{str(each): each for each in rules.destinations.values()}}
-    return {name: by_kind.problems(each) for name, each in every.items()}
+    return {name: by_kind.problems(each) + _codecs_lacking(each) for name, each in every.items()}
+
+
+def _codecs_lacking(destination: Destination) -> list[str]:
+    """What has to be installed so that instances can be converted to the transfer syntaxes it prefers."""
+    preferred = destination.transfer_syntaxes.preferred if isinstance(destination, DicomDestination) else ()
+    found = (missing(syntax, encode=True) for syntax in preferred if can_encode(syntax))
+    return [f"transfer_syntaxes: {each}" for each in found if each]

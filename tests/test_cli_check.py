@@ -1,5 +1,7 @@
 """``magickbox check`` and the start of ``serve``: what people mistype is named, with what they may have meant."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,18 @@ def test_serve_refuses_places_that_are_not_there(
 ) -> None:
     assert main(["serve", "--data", str(tmp_path / "data"), "--port", "0", *words]) == 1
     assert problem in capsys.readouterr().err
+
+
+def test_a_codec_that_a_destination_needs_and_nobody_has_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = {"IP": "10.0.0.5", "PORT": 104, "AETitleSender": "BOX", "AETitleTo": "PACS",
+          "transfer_syntaxes": {"preferred": ["JPEG2000Lossless", "RLELossless", "JPEGBaseline8Bit"]}}  # fmt: skip
+    rules = {"destinations": {"pacs": to}, "routing": [{"name": "all", "send": [{"success": {"to": "pacs"}}]}]}
+    (tmp_path / "routing.json").write_text(json.dumps(rules))
+    monkeypatch.setitem(sys.modules, "openjpeg", None)  # as if it were not installed
+    _, said = checked(capsys, tmp_path)
+    assert "the encoder for 1.2.840.10008.1.2.4.90 is not installed: install magickbox[codecs]" in said
+    monkeypatch.undo()
+    _, said = checked(capsys, tmp_path)
+    assert "encoder" not in said
