@@ -6,10 +6,23 @@ from fastapi import APIRouter, FastAPI
 
 from magickbox import __version__
 from magickbox.web import problems
-from magickbox.web.api import deliveries, events, health, jobfiles, jobs, log, me, pictures, rules, system
+from magickbox.web.api import (
+    deliveries,
+    destinations,
+    events,
+    health,
+    jobfiles,
+    jobs,
+    log,
+    me,
+    pictures,
+    rules,
+    system,
+)
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
 from magickbox.web.events import Hub
+from magickbox.web.pages import destinations as destination_pages
 from magickbox.web.pages import job as job_page
 from magickbox.web.pages import jobs as jobs_page
 from magickbox.web.pages import log as log_page
@@ -29,6 +42,7 @@ RESOURCES: tuple[APIRouter, ...] = (
     jobfiles.router,
     deliveries.router,
     log.router,
+    destinations.router,
 )
 PAGES: tuple[APIRouter, ...] = (
     login.router,
@@ -38,6 +52,7 @@ PAGES: tuple[APIRouter, ...] = (
     jobs_page.router,
     job_page.router,
     log_page.router,
+    destination_pages.router,
 )
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
 BODIES: Mapping[str, int] = {"/api/v1/rules": 4 << 20, "/rules/": 4 << 20}

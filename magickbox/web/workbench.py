@@ -36,3 +36,4 @@ class Workbench:
     checks: Turns = field(default_factory=lambda: Turns("checking rules", 2))
     rehearsals: Turns = field(default_factory=lambda: Turns("trying rules"))
     installs: Turns = field(default_factory=lambda: Turns("bringing a processor"))
+    echoes: Turns = field(default_factory=lambda: Turns("asking destinations", 4))
