@@ -53,6 +53,7 @@ class Settings:
     web_certificate: str | None = None
     web_key: str | None = None
     web_names: tuple[str, ...] = ()
+    web_ae_title: str = "MAGICKBOX-WEB"
     web_hide_names: str = "none"
     me: str | None = None
     me_port: int | None = None
@@ -117,6 +118,7 @@ SETTINGS: dict[str, Setting] = {
     "web_port": Setting(whole(0, 65535), "8080", "the port of the window; 0 takes a free one"),
     "web_certificate": Setting(text, "unset", "PEM file with the window's certificate: it is https then"),
     "web_key": Setting(text, "unset", "PEM file with that certificate's private key, without a pass phrase"),
+    "web_ae_title": Setting(title, "MAGICKBOX-WEB", "the calling AE title of what people upload in the window"),
     "web_names": Setting(names, "none", "host names under which browsers find the window, beside the machine's own"),
     "web_hide_names": Setting(
         one_of("none", "viewer", "operator"),

@@ -19,6 +19,7 @@ from magickbox.web.api import (
     rules,
     system,
 )
+from magickbox.web.api import deliveries, events, health, jobfiles, jobs, log, me, pictures, rules, system, upload
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
 from magickbox.web.events import Hub
@@ -28,8 +29,10 @@ from magickbox.web.pages import jobs as jobs_page
 from magickbox.web.pages import log as log_page
 from magickbox.web.pages import login, now, viewer
 from magickbox.web.pages import rules as rule_pages
+from magickbox.web.pages import upload as upload_page
 from magickbox.web.pages.frame import environment, error_page
 from magickbox.web.shield import Shield, known_hosts
+from magickbox.web.uploads import MOST_FILE
 
 API = "/api/v1"
 RESOURCES: tuple[APIRouter, ...] = (
@@ -43,6 +46,7 @@ RESOURCES: tuple[APIRouter, ...] = (
     deliveries.router,
     log.router,
     destinations.router,
+    upload.router,
 )
 PAGES: tuple[APIRouter, ...] = (
     login.router,
@@ -53,9 +57,10 @@ PAGES: tuple[APIRouter, ...] = (
     job_page.router,
     log_page.router,
     destination_pages.router,
+    upload_page.router,
 )
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
-BODIES: Mapping[str, int] = {"/api/v1/rules": 4 << 20, "/rules/": 4 << 20}
+BODIES: Mapping[str, int] = {"/api/v1/rules": 4 << 20, "/rules/": 4 << 20, "/api/v1/uploads/": MOST_FILE}
 
 
 def create_app(context: Context) -> FastAPI:

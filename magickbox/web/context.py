@@ -9,6 +9,7 @@ from fastapi import Request
 from magickbox.config import Loaded, Settings
 from magickbox.control import ask
 from magickbox.datafolder import DataFolder
+from magickbox.disk import Disk
 from magickbox.imaging.pictures import Pictures
 from magickbox.ledger.reader import Reader
 from magickbox.service import Places
@@ -17,6 +18,7 @@ from magickbox.web.catalogue import KEPT, Catalogue
 from magickbox.web.problems import Problem
 from magickbox.web.start import Start
 from magickbox.web.store import Store
+from magickbox.web.uploads import Uploads
 from magickbox.web.workbench import Workbench
 
 
@@ -33,6 +35,7 @@ class Context:
     accounts: Accounts
     pictures: Pictures
     catalogue: Catalogue
+    uploads: Uploads
     workbench: Workbench = field(default_factory=Workbench)
 
     @property
@@ -60,6 +63,7 @@ class Context:
     def close(self) -> None:
         """Let go of ledger and database, and end what renders pictures."""
         self.pictures.close()
+        self.uploads.close()
         self.ledger.close()
         self.store.close()
 
@@ -71,6 +75,7 @@ def build_context(start: Start) -> Context:
     return Context(
         data, start.places, start.config, start.loaded, Reader(data.ledger, {KEPT: store.path}), store,
         accounts_of(store, start.settings.web_hide_names), Pictures(data, start.settings.min_free), Catalogue(store),
+        Uploads(data.state / "uploads", Disk(data.root, start.settings.min_free, data.ballast)),
     )  # fmt: skip
 
 

@@ -1,0 +1,38 @@
+"""The upload page in a browser, over a real box."""
+
+from pathlib import Path
+
+from boxprocess import all_jobs, until
+from browser import chromium, page_of
+from studies import study
+from webbox import NAMES, PASSWORD, serving
+
+from magickbox.web.principal import Role
+
+
+def test_a_folder_goes_into_the_box_with_what_came_of_each_file(tmp_path: Path) -> None:
+    folder = tmp_path / "from a disc"
+    study(folder / "series", 5)
+    (folder / "<b>notes.txt").write_text("no DICOM")
+    processors = tmp_path / "data" / "processors"
+    processors.mkdir(parents=True)
+    (processors / "Mine").write_text("#!/bin/sh\n")
+    (processors / "Mine").chmod(0o755)
+    with serving(tmp_path / "data") as box, chromium() as browser:
+        with page_of(browser, box.address, NAMES[Role.OPERATOR], PASSWORD) as page:
+            page.get_by_role("link", name="Upload").click()
+            assert page.get_by_label("Called AE title").input_value() == "Mine"
+            assert page.get_by_role("button", name="Upload").is_disabled()
+            page.set_input_files("#folder", folder)
+            page.get_by_text("6 files").wait_for()
+            page.get_by_role("button", name="Upload").click()
+            page.locator("#stage").get_by_text("Done").wait_for()
+            assert [page.locator(f"#{name}").inner_text() for name in ("stored", "refused", "skipped")] == [
+                "5",
+                "0",
+                "1",
+            ]
+            assert "from a disc/<b>notes.txt" in page.locator("#results").inner_text()
+        until(lambda: [job.instances for job in all_jobs(box.root)] == [5], what="the job")
+        (job,) = all_jobs(box.root)
+        assert (job.called_ae, job.calling_ae) == ("Mine", "MAGICKBOX-WEB")
