@@ -27,6 +27,7 @@ from magickbox.steps import Step
 
 ROOT = Path(__file__).parent.parent
 README, OPERATIONS = ROOT / "README.md", ROOT / "docs" / "operations.md"
+WINDOW = ROOT / "docs" / "window.md"
 CONTRACTS, ARCHITECTURE = ROOT / "docs" / "contracts.md", ROOT / "docs" / "architecture.md"
 CHAPTERS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
@@ -39,7 +40,7 @@ def blocks(chapter: Path, label: str) -> list[str]:
 
 def shell_lines() -> Iterator[tuple[str, list[str]]]:
     """Each command of magickbox in a shell example, as the arguments that it gets."""
-    for chapter in (README, OPERATIONS):
+    for chapter in (README, OPERATIONS, WINDOW):
         for line in "".join(blocks(chapter, "sh")).splitlines():
             words = re.split(r" (?:>>|&)", line)[0].split(maxsplit=1)
             words = words if words[0] != "nohup" else words[1].split(maxsplit=1)

@@ -92,6 +92,23 @@ ROWS: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/v1/deliveries/{number}/instances"): Role.VIEWER,
     ("POST", "/api/v1/deliveries/{number}/{verb}"): Role.OPERATOR,
     ("GET", "/api/v1/log"): Role.VIEWER,
+    ("GET", "/api/v1/users"): Role.ADMIN,
+    ("POST", "/api/v1/users"): Role.ADMIN,
+    ("PUT", "/api/v1/users/{name}/role"): Role.ADMIN,
+    ("POST", "/api/v1/users/{name}/link"): Role.ADMIN,
+    ("DELETE", "/api/v1/users/{name}"): Role.ADMIN,
+    ("GET", "/api/v1/tokens"): Role.VIEWER,
+    ("POST", "/api/v1/tokens"): Role.VIEWER,
+    ("DELETE", "/api/v1/tokens/{number}"): Role.VIEWER,
+    ("GET", "/api/v1/audit"): Role.ADMIN,
+    ("GET", "/account"): Role.VIEWER,
+    ("POST", "/account/password"): Role.VIEWER,
+    ("POST", "/account/tokens"): Role.VIEWER,
+    ("POST", "/account/tokens/{number}/revoke"): Role.VIEWER,
+    ("GET", "/users"): Role.ADMIN,
+    ("POST", "/users"): Role.ADMIN,
+    ("POST", "/users/{name}/{action}"): Role.ADMIN,
+    ("GET", "/audit"): Role.ADMIN,
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from magickbox.cli import places
 from magickbox.cli.output import print_json
 from magickbox.config import SETTINGS, Loaded, Settings, stray_variables
+from magickbox.control import ask
 from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
 from magickbox.dropins.pins import Pin, adorn, read_pins, why_not
@@ -20,6 +21,8 @@ from magickbox.senders import destination_problems
 from magickbox.service import Places, protection_of
 from magickbox.tls import try_out
 from magickbox.tlsfiles import OFF, tls_files
+from magickbox.web.encryption import problems_of as encryption_problems
+from magickbox.web.keeper import bind
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,7 +54,13 @@ def run(args: argparse.Namespace) -> int:
     elif not warnings:
         good.append(f"sandbox: {shield.describe()}")
     root = where.data.root
-    looks = (_data(root, settings), _tls(root, settings), _routing(where, settings), _dropins(where, settings))
+    looks = (
+        _data(root, settings),
+        _tls(root, settings),
+        _window(where, settings),
+        _routing(where, settings),
+        _dropins(where, settings),
+    )
     for told, wrong in looks:
         good += told
         problems += wrong
@@ -89,6 +98,24 @@ def _tls(root: Path, settings: Settings) -> tuple[list[str], list[str]]:
     found = try_out(files)
     good = [] if found.problems else [f"tls: {found.summary}; client certificates: {files.client_certificates}"]
     return good + [f"tls: note: {note}" for note in found.notes], [f"tls: {problem}" for problem in found.problems]
+
+
+def _window(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
+    """Can the page be served? A box that runs on the folder has the port itself."""
+    if not settings.web:
+        return ["window: switched off"], []
+    problems = encryption_problems(settings, where.data.root)
+    good = []
+    if settings.web_certificate is None and not settings.web_host.startswith(("127.", "::1", "localhost")):
+        good.append("window: note: without web_certificate passwords can be read on the network")
+    if not (where.data.control.exists() and ask(where.data.control, "status")):
+        try:
+            bind(settings.web_host, settings.web_port).close()
+        except ConfigError as exc:
+            problems.append(str(exc))
+    if not problems:
+        good.append(f"window: {settings.web_host}:{settings.web_port}")
+    return good, [f"window: {problem}" for problem in problems]
 
 
 def _routing(where: Places, settings: Settings) -> tuple[list[str], list[str]]:

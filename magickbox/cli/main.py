@@ -20,14 +20,15 @@ from magickbox.cli import (
     processors,
     serve,
     status,
+    users,
     verify,
 )
 from magickbox.cli.output import complain, never_fail_to_print
 from magickbox.errors import MagickboxError
 
 _COMMANDS = (
-    serve, demo, check, status, jobs, explain, deliveries, destinations, alarms, processors, peers, verify, backup,
-    bench,
+    serve, demo, check, status, jobs, explain, deliveries, destinations, alarms, processors, peers, users, verify,
+    backup, bench,
 )  # fmt: skip
 
 

@@ -22,7 +22,10 @@ def files_of(settings: Settings, root: Path) -> TlsFiles | None:
 def context_of(settings: Settings, root: Path) -> ssl.SSLContext | None:
     """A context from the files; None without TLS; raises ConfigError, a line for each thing that is wrong."""
     files = files_of(settings, root)
-    return None if files is None else ServerTls(files).context()
+    try:
+        return None if files is None else ServerTls(files).context()
+    except ConfigError as exc:
+        raise ConfigError(_as_ours(str(exc))) from None
 
 
 def problems_of(settings: Settings, root: Path) -> list[str]:
@@ -31,4 +34,9 @@ def problems_of(settings: Settings, root: Path) -> list[str]:
         files = files_of(settings, root)
     except ConfigError as exc:
         return [str(exc)]
-    return [] if files is None else list(try_out(files).problems)
+    return [] if files is None else [_as_ours(problem) for problem in try_out(files).problems]
+
+
+def _as_ours(problem: str) -> str:
+    """A sentence about the files of the DICOM port, with the names of the window's settings."""
+    return problem.replace("tls_certificate", "web_certificate").replace("tls_key", "web_key")

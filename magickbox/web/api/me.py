@@ -10,4 +10,4 @@ router = APIRouter(tags=["accounts"])
 
 @router.get("/me", summary="Who asks, and what they may do")
 def me(who: Viewer) -> Me:
-    return Me(name=who.name, role=who.role.word, sees_names=who.sees_names, via=who.via)
+    return Me.model_validate({"name": who.name, "role": who.role.word, "sees_names": who.sees_names, "via": who.via})

@@ -32,8 +32,6 @@ PLACES = (
     Place("/upload", "Upload", Role.OPERATOR),
     Place("/log", "Log"),
     Place("/settings", "Settings"),
-    Place("/users", "Users", Role.ADMIN),
-    Place("/audit", "Audit", Role.ADMIN),
 )
 
 
