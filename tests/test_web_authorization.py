@@ -39,6 +39,7 @@ ROWS: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/v1/jobs/{job}/{place}/series/{series}/thumbnail"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/frames/{frame}"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/frames/{frame}/values"): Role.VIEWER,
+    ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/metadata"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/report"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/{place}/instances/{instance}/document"): Role.VIEWER,
     ("GET", "/destinations"): Role.VIEWER,

@@ -91,6 +91,15 @@ def test_a_frame_comes_as_png_and_is_asked_for_again_by_its_tag(operator: TestCl
     assert len(operator.get(at, params={"size": 16}).content) < len(first.content)
 
 
+def test_elements_are_found_and_what_names_the_patient_is_hidden(office: Desk, operator: TestClient) -> None:
+    at = f"{of_kind(operator, 'image')}/metadata"
+    assert len(operator.get(at).json()["elements"]) > 50
+    (name,) = operator.get(at, params={"search": "patient's name"}).json()["elements"]
+    assert name["text"] == "CompressedSamples^MR1"
+    (name,) = office.client(Role.VIEWER).get(at, params={"search": "0010,0010"}).json()["elements"]
+    assert (name["text"], name["hidden"]) == (None, True)
+
+
 @pytest.mark.parametrize("window", [("nan", "1"), ("1", "-5"), ("inf", "1"), ("x", "1")])
 def test_a_window_that_is_none_is_refused(operator: TestClient, window: tuple[str, str]) -> None:
     at = f"{of_kind(operator, 'image')}/frames/1"

@@ -159,6 +159,14 @@ def test_a_report_is_read_and_keys_are_listed(page: "Page") -> None:
     page.keyboard.press("Escape")
 
 
+def test_elements_are_searched(page: "Page") -> None:
+    page.keyboard.press("m")
+    page.get_by_role("searchbox").fill("Series Desc")
+    page.locator(".metadata tbody tr").get_by_text("before <b>it</b>", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    assert not page.locator(".metadata").is_visible()
+
+
 def test_it_fits_a_telephone(browser: "Browser", address: str) -> None:
     with page_of(
         browser, address, NAMES[Role.OPERATOR], PASSWORD, viewport={"width": 390, "height": 800}, has_touch=True

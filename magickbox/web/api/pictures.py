@@ -9,9 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
+from magickbox.errors import UnreadableHeader
 from magickbox.imaging.pictures import Wish
 from magickbox.imaging.series import Kind, Shown
 from magickbox.web.context import Context
+from magickbox.web.metadata import metadata
+from magickbox.web.models.jobs import MetadataModel
 from magickbox.web.models.pictures import JobSeries, PlaceWord, Report
 from magickbox.web.problems import Problem
 from magickbox.web.security import In, Principal, Viewer, viewer
@@ -93,6 +96,23 @@ def report(box: In, who: Viewer, job: str, place: PlaceWord, instance: str) -> R
     """Its content tree, line by line; only for those who see patients' names, since its text may say them."""
     shown = _told(who, instance_of_job(box, job, place, instance), Kind.REPORT)
     return Report(lines=json.loads(rendered(box, job, shown, Wish("report"))))
+
+
+@router.get(f"{_INSTANCE}/metadata", summary="The elements of an instance")
+def elements(
+    box: In, who: Viewer, job: str, place: PlaceWord, instance: str,
+    search: Annotated[str, Query(max_length=100, description="only where tag, name or text has this")] = "",
+) -> MetadataModel:  # fmt: skip
+    """Those who do not see names get only what tells nobody who the patient is: numbers, codes, UIDs."""
+    file = box.pictures.path(job, instance_of_job(box, job, place, instance))
+    if file is None:
+        raise Problem(404, "Not Found", "its file is there no more")
+    try:
+        return metadata(file, "", search, who.sees_names)
+    except UnreadableHeader as exc:
+        raise Problem(422, "There is nothing to see", str(exc)) from None
+    except OSError:
+        raise Problem(404, "Not Found", "its file is there no more") from None
 
 
 @router.get(f"{_INSTANCE}/document", summary="A PDF document",

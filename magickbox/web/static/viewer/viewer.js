@@ -4,6 +4,7 @@ import { api, say } from "../app.js";
 import { card } from "./cards.js";
 import { Frames, Stack } from "./frames.js";
 import { presets } from "./greys.js";
+import { Metadata } from "./metadata.js";
 import { element, Pane } from "./pane.js";
 
 const AHEAD = 8, BEHIND = 3;
@@ -12,7 +13,7 @@ const KEYS = [
   ["[ ] and { }", "window narrower, wider; darker, brighter"], ["I", "invert"], ["R", "reset window and zoom"],
   ["+ −", "zoom"], ["0, 1", "fit, actual size"], ["W, S, P, Z", "what dragging does: window, scroll, pan, zoom"],
   ["B", "one beside the other, or one alone"], ["L", "scroll both together"], ["Tab", "the other picture"],
-  ["F", "full screen"], ["?", "these keys"],
+  ["M", "the elements, with search"], ["F", "full screen"], ["?", "these keys"],
 ];
 
 const root = document.getElementById("viewer");
@@ -28,6 +29,7 @@ const calls = {
   tool: () => state.tool,
 };
 const panes = [new Pane("INPUT", calls), new Pane("OUTPUT", calls)];
+const metadata = new Metadata(() => showMetadata(false));
 const other = (pane) => panes[1 - panes.indexOf(pane)];
 const shown = () => (state.beside ? panes : [state.active]);
 
@@ -45,6 +47,7 @@ function activate(pane) {
 
 function look() {
   const { stack, n } = state.active;
+  metadata.look(stack && stack.length ? stack.path(n) : "");
   if (!stack) return;
   const query = new URLSearchParams({ place: stack.place, series: stack.series.series, n: n + 1 });
   history.replaceState(null, "", `?${query}`);
@@ -190,6 +193,12 @@ function choices() {
   buttons.preset.disabled = !frame || frame.kind === "rgb";
 }
 
+function showMetadata(on) {
+  metadata.toggle(on);
+  buttons.metadata.setAttribute("aria-pressed", !metadata.root.hidden);
+  if (metadata.root.hidden) state.active.screen.focus();
+}
+
 function button(text, title, act) {
   const made = element("button", { type: "button", class: "small", title }, text);
   made.addEventListener("click", act);
@@ -202,6 +211,7 @@ const buttons = {
   preset: element("select", { "aria-label": "Window", class: "small" }),
   beside: button("INPUT | OUTPUT", "One beside the other (B)", () => setBeside(!state.beside)),
   linked: button("Linked", "Scroll both together (L)", () => setLinked(!state.linked)),
+  metadata: button("Elements", "The elements of this instance (M)", () => showMetadata()),
 };
 const help = element("dialog", { "aria-label": "Keys", class: "keys" }, element("h2", {}, "Keys"),
   element("dl", { class: "facts" }, ...KEYS.flatMap(([keys, what]) => [element("dt", {}, keys), element("dd", {}, what)])),
@@ -213,11 +223,11 @@ function layout() {
     element("div", { class: "group", role: "group", "aria-label": "What dragging does" }, ...Object.values(tools)), buttons.preset,
     button("Invert", "Invert (I)", invert), button("Reset", "Reset window and zoom (R)", reset),
     button("Fit", "Fit (0)", () => shown().forEach((pane) => pane.fit())), button("1:1", "Actual size (1)", () => state.active.actualSize()),
-    buttons.beside, buttons.linked,
+    buttons.beside, buttons.linked, buttons.metadata,
     button("Full screen", "Full screen (F)", fullScreen), button("?", "Keys (?)", () => help.showModal()));
-  root.replaceChildren(bar, element("div", { class: "panes" }, ...panes.map((pane) => pane.root)), help);
+  root.replaceChildren(bar, element("div", { class: "panes" }, ...panes.map((pane) => pane.root)), metadata.root, help);
   root.classList.add("alive");
-  root.addEventListener("keydown", onKey);
+  document.addEventListener("keydown", onKey);
   buttons.preset.addEventListener("change", () => {
     const [center, width] = buttons.preset.value.split(" ").map(Number);
     if (buttons.preset.value) state.active.setWindow(buttons.preset.value === "own" ? null : { center, width });
@@ -238,12 +248,14 @@ const ACTS = {
   "+": (pane) => pane.zoomBy(1.25), "=": (pane) => pane.zoomBy(1.25), "-": (pane) => pane.zoomBy(0.8),
   0: () => shown().forEach((pane) => pane.fit()), 1: (pane) => pane.actualSize(), i: invert, r: reset,
   w: () => setTool("window"), s: () => setTool("scroll"), p: () => setTool("pan"), z: () => setTool("zoom"),
-  b: () => setBeside(!state.beside), l: () => setLinked(!state.linked), f: fullScreen, "?": () => help.showModal(),
+  b: () => setBeside(!state.beside), l: () => setLinked(!state.linked), m: () => showMetadata(), f: fullScreen, "?": () => help.showModal(),
 };
 
 function onKey(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || help.open) return;
+  if (event.target !== document.body && event.target.id !== "main" && !root.contains(event.target)) return;
   const typing = event.target.closest("select, input:not([type=range])");
+  if (event.key === "Escape" && !metadata.root.hidden) return showMetadata(false);
   if (typing || (event.target.closest("input, .card-in-pane, .scroll") && event.key.length > 1)) return;
   const act = ACTS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act) return;
