@@ -58,6 +58,11 @@ class DataFolder:
         return self.state / "rules"
 
     @property
+    def trials(self) -> Path:
+        """Where the window's test runs of processors work."""
+        return self.state / "trials"
+
+    @property
     def images(self) -> Path:
         """Which image each drop-in runs."""
         return self.state / "images.json"

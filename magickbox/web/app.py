@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from magickbox import __version__
 from magickbox.web import health, problems
+from magickbox.web.api.processors import LARGEST
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
 from magickbox.web.events import Hub
@@ -20,6 +21,8 @@ API = "/api/v1"
 BODIES: Mapping[str, int] = {
     "/api/v1/rules": 4 << 20,
     "/rules/": 4 << 20,
+    "/api/v1/processors": LARGEST + (1 << 20),
+    "/processors/upload": LARGEST + (1 << 20),
     "/api/v1/uploads/": MOST_FILE,
 }
 

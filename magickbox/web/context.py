@@ -18,6 +18,7 @@ from magickbox.web.catalogue import KEPT, Catalogue
 from magickbox.web.problems import Problem
 from magickbox.web.start import Start
 from magickbox.web.store import Store
+from magickbox.web.trials import Trials
 from magickbox.web.uploads import Uploads
 from magickbox.web.workbench import Workbench
 
@@ -36,6 +37,7 @@ class Context:
     pictures: Pictures
     catalogue: Catalogue
     uploads: Uploads
+    trials: Trials
     workbench: Workbench = field(default_factory=Workbench)
 
     @property
@@ -61,9 +63,10 @@ class Context:
         return answer
 
     def close(self) -> None:
-        """Let go of ledger and database, and end what renders pictures."""
+        """Let go of ledger and database, and end what renders pictures, or tries processors."""
         self.pictures.close()
         self.uploads.close()
+        self.trials.close()
         self.ledger.close()
         self.store.close()
 
@@ -76,6 +79,7 @@ def build_context(start: Start) -> Context:
         data, start.places, start.config, start.loaded, Reader(data.ledger, {KEPT: store.path}), store,
         accounts_of(store, start.settings.web_hide_names), Pictures(data, start.settings.min_free), Catalogue(store),
         Uploads(data.state / "uploads", Disk(data.root, start.settings.min_free, data.ballast)),
+        Trials(data.trials),
     )  # fmt: skip
 
 

@@ -4,7 +4,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from magickbox.dropins.files import signature
+from magickbox.dropins.folder import Dropins, read_dropins
+from magickbox.dropins.pins import adorn, read_pins
 from magickbox.web.problems import Problem
 
 PATIENCE = 3.0
@@ -29,6 +33,23 @@ class Turns:
             self._free.release()
 
 
+class DropinLook:
+    """The drop-ins, read again only when something of them may have changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: tuple[str, object] | None = None
+        self._found = Dropins()
+
+    def of(self, folder: Path, images: Path) -> Dropins:
+        """Those in ``folder``, with what their images, known from the file ``images``, say of themselves."""
+        seen = (signature(folder), images.stat().st_mtime_ns if images.exists() else None)
+        with self._lock:
+            if seen != self._seen:
+                self._found, self._seen = adorn(read_dropins(folder), read_pins(images)), seen
+            return self._found
+
+
 @dataclass(frozen=True)
 class Workbench:
     """All of it."""
@@ -37,3 +58,4 @@ class Workbench:
     rehearsals: Turns = field(default_factory=lambda: Turns("trying rules"))
     installs: Turns = field(default_factory=lambda: Turns("bringing a processor"))
     echoes: Turns = field(default_factory=lambda: Turns("asking destinations", 4))
+    dropins: DropinLook = field(default_factory=DropinLook)
