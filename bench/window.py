@@ -1,4 +1,4 @@
-"""Measures how long the window takes to answer: ``python bench/window.py [--jobs N] [--instances N] [--rounds N]``.
+"""Measures how long the window takes to answer: ``python bench/window.py [--jobs N] [--instances N] [--data DIR]``.
 
 A ledger of that many jobs is made by SQL, without images. Each page and each answer of the API is asked for again and
 again, in this process, so that the times are those of the server alone; the median and the worst are printed.
@@ -33,7 +33,10 @@ def catalogue_all(catalogue: Catalogue, root: Path) -> str:
     with ledger.reading() as tx:
         every = jobs.newest(tx, -1)
     ledger.close()
+    known = catalogue.known()
     for number, job in enumerate(every):
+        if job.id in known:
+            continue
         series = tuple(Series(f"{job.study}.{n}", "MR", f"series {n}", 100) for n in range(5))
         catalogue.keep(
             job.id, Study(f"Name{number}^First", f"ID{number}", "19700101", "A1", "20260101", "knee", series)
@@ -85,25 +88,33 @@ def asker(client: TestClient, path: str) -> Callable[[], float]:
 
 def main() -> int:
     """Print the table; 1 if a page took longer than it may."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--instances", type=int, default=500, help="of each job, each with a row of its own")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--data", type=Path, help="make the data folder here and keep it, or use the one that is here")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:
-        root = Path(top) / "data"
-        DataFolder(root).prepare()
-        began = time.perf_counter()
-        fill(DataFolder(root).ledger, args.jobs, args.instances)
-        size = DataFolder(root).ledger.stat().st_size / 1e9
-        made = f"{size:.1f} GB, made in {time.perf_counter() - began:.0f} s"
-        print(f"{args.jobs} jobs of {args.instances} instances, {made}")
-        with desk(root) as window:
+        root = args.data or Path(top) / "data"
+        if not DataFolder(root).ledger.exists():
+            make(root, args.jobs, args.instances)
+        with desk(root, people=not (root / "made").exists()) as window:
             job = catalogue_all(window.context.catalogue, root)
-            (root / "jobs" / job / "INPUT").mkdir(parents=True)
+            (root / "jobs" / job / "INPUT").mkdir(parents=True, exist_ok=True)
+            (root / "made").touch()
             client = window.client(Role.OPERATOR)
             middle = client.get("/api/v1/jobs?limit=500").json()["next"]
             return report(client, questions(job, middle), args.rounds)
+
+
+def make(root: Path, jobs_: int, instances: int) -> None:
+    """Make the ledger, and say how big it is."""
+    DataFolder(root).prepare()
+    began = time.perf_counter()
+    fill(DataFolder(root).ledger, jobs_, instances)
+    size = DataFolder(root).ledger.stat().st_size / 1e9
+    took = time.perf_counter() - began
+    print(f"{jobs_} jobs of {instances} instances, {size:.1f} GB, made in {took:.0f} s", flush=True)
 
 
 def report(client: TestClient, asked: dict[str, tuple[str, float]], rounds: int) -> int:

@@ -33,7 +33,8 @@ INSERT INTO history (job, at, was, became, reason, who) SELECT id, born, 'READY'
 INSERT INTO attempts SELECT id, 1, processor, '1.0', 'd', born,
     replace(strftime('%Y-%m-%dT%H:%M:%f', born, '+' || (5 + rowid % 10) || ' seconds'), ' ', 'T') || '000+00:00',
     0, iif(rowid % 40, 'success', 'failed'), '' FROM jobs;
-INSERT INTO decisions SELECT id, 1, born, 'd', '{"rules": [], "deliveries": []}' FROM jobs;
+INSERT INTO decisions SELECT id, 1, born, 'd', '{"rules": [{"name": "results", "applies": true, "reason": "matched",
+"entries": [{"verdict": "applies", "destination": "PACS", "break": false, "reason": "3 of 500 files"}]}]}' FROM jobs;
 INSERT INTO deliveries (job, decision, rule, entry, host, port, calling_ae, called_ae, gate, fallback, state, opened,
                         instances, lane, destination)
 SELECT id, 1, 'results', entry, '10.0.0.5', 104 + entry, 'BOX', 'PACS', 0, 0,
@@ -62,7 +63,7 @@ def fill(path: Path, jobs: int, instances: int, recorded: int | None = None) -> 
     Ledger(path).close()
     connection = sqlite3.connect(path)
     try:
-        connection.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000;")
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -200000;")
         lists = {name: _as_json(value) for name, value in (("states", STATES), ("calling", CALLING))}
         connection.execute(_JOBS, {**lists, "called": _as_json(CALLED), "jobs": jobs, "instances": instances})
         connection.executescript(_REST)
@@ -70,6 +71,7 @@ def fill(path: Path, jobs: int, instances: int, recorded: int | None = None) -> 
         if each:
             connection.execute(_INSTANCES, {"each": each, "modalities": _as_json(MODALITIES)})
         connection.commit()
+        connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
 

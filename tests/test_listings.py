@@ -96,7 +96,12 @@ def test_pages_are_what_plain_python_finds(few: Reader, wanted: JobFilter, size:
             found += page
             after = JobKey(page[-1].born, page[-1].id)
         counts = listings.count_jobs(tx, wanted)
+        among = replace(wanted, among=(Among("SELECT id FROM jobs"),))
+        both = listings.page_and_counts(tx, wanted, None, size), listings.page_and_counts(tx, among, None, size)
+        later = listings.page_and_counts(tx, among, JobKey(found[3].born, found[3].id), size)[0] if found[3:] else None
     assert found == expected
+    assert both == ((expected[:size], counts),) * 2
+    assert later in (None, expected[4 : 4 + size])
     assert counts == Counter(job.state for job in every if fits(job, replace(wanted, states=())))
 
 

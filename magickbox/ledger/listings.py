@@ -16,6 +16,8 @@ from magickbox.ledger import deliveries
 from magickbox.ledger.jobs import select as select_jobs
 from magickbox.ledger.store import Transaction
 
+_NEWEST = 5000
+
 
 @dataclass(frozen=True)
 class Among:
@@ -72,6 +74,27 @@ def count_jobs(tx: Transaction, wanted: JobFilter) -> dict[JobState, int]:
     return {JobState(str(row[0])): int(row[1]) for row in rows}
 
 
+def page_and_counts(
+    tx: Transaction, wanted: JobFilter, after: JobKey | None, limit: int
+) -> tuple[list[Job], dict[JobState, int]]:
+    """What ``page_of_jobs`` and ``count_jobs`` say, with one look for what is known outside the ledger."""
+    if not wanted.among:
+        return page_of_jobs(tx, wanted, after, limit), count_jobs(tx, wanted)
+    where, values = _conditions(replace(wanted, states=()))
+    states = wanted.states or tuple(JobState)
+    behind, key = ("AND (born, id) < (?, ?)", (to_text(after.born), after.id)) if after is not None else ("", ())
+    rows = tx.execute(
+        "WITH fit AS MATERIALIZED (SELECT born, id, state FROM jobs INDEXED BY jobs_newest"
+        f" WHERE {' AND '.join(where)})"
+        " SELECT 'state', state, count(*) FROM fit GROUP BY state UNION ALL SELECT * FROM (SELECT 'job', id, 0 FROM fit"
+        f" WHERE state IN ({', '.join('?' * len(states))}) {behind} ORDER BY born DESC, id DESC LIMIT ?)",
+        (*values, *states, *key, limit),
+    ).fetchall()
+    ids = json.dumps([row[1] for row in rows if row[0] == "job"])
+    found = select_jobs(tx, "id IN (SELECT value FROM json_each(?)) ORDER BY born DESC, id DESC", (ids,))
+    return found, {JobState(str(row[1])): int(row[2]) for row in rows if row[0] == "state"}
+
+
 def _conditions(wanted: JobFilter) -> tuple[list[str], list[object]]:
     where, values = ["1"], list[object]()
     if wanted.states:
@@ -106,10 +129,14 @@ def with_uid(uid: str) -> Among:
 
 
 def titles(tx: Transaction, column: str, limit: int = 200) -> list[str]:
-    """The AE titles that jobs have as ``calling_ae`` or ``called_ae``, sorted."""
+    """The AE titles that the newest jobs have as ``calling_ae`` or ``called_ae``, sorted."""
     if column not in ("calling_ae", "called_ae"):
         raise ValueError(f"no such column: {column}")
-    rows = tx.execute(f"SELECT DISTINCT {column} FROM jobs INDEXED BY jobs_newest ORDER BY 1 LIMIT ?", (limit,))
+    rows = tx.execute(
+        f"SELECT DISTINCT {column} FROM (SELECT {column} FROM jobs INDEXED BY jobs_newest ORDER BY born DESC LIMIT ?)"
+        " ORDER BY 1 LIMIT ?",
+        (_NEWEST, limit),
+    )
     return [str(row[0]) for row in rows]
 
 

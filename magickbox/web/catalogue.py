@@ -133,8 +133,8 @@ class Catalogue:
         """The modalities that there are, sorted."""
         with self._store.reading() as tx:
             rows = tx.execute(
-                "WITH RECURSIVE each(name) AS (SELECT min(modality) FROM catalogue_series UNION ALL SELECT (SELECT"
-                " min(modality) FROM catalogue_series WHERE modality > each.name) FROM each WHERE name IS NOT NULL)"
+                "WITH RECURSIVE each(name) AS (SELECT min(modality) FROM catalogue_modalities UNION ALL SELECT (SELECT"
+                " min(modality) FROM catalogue_modalities WHERE modality > each.name) FROM each WHERE name IS NOT NULL)"
                 " SELECT name FROM each WHERE name <> '' LIMIT 100"
             ).fetchall()
         return [str(row[0]) for row in rows]
@@ -153,6 +153,7 @@ class Catalogue:
             self._drop(tx, job)
             tx.execute("INSERT INTO catalogue VALUES (?, ?, ?, ?, ?, ?, ?)", (job, *said))
             tx.execute("INSERT INTO catalogue_words VALUES (?, ?, ?)", (job, " ".join(map(folded, words)), person))
+            tx.executemany("INSERT INTO catalogue_modalities VALUES (?, ?)", [(each, job) for each in study.modalities])
             tx.executemany(
                 "INSERT INTO catalogue_series VALUES (?, ?, ?, ?, ?)",
                 [(job, each.uid, each.modality, each.description, each.instances) for each in study.series],
@@ -165,7 +166,7 @@ class Catalogue:
                 self._drop(tx, job)
 
     def _drop(self, tx: Transaction, job: str) -> None:
-        for table in ("catalogue", "catalogue_words", "catalogue_series"):
+        for table in ("catalogue", "catalogue_words", "catalogue_series", "catalogue_modalities"):
             tx.execute(f"DELETE FROM {table} WHERE job = ?", (job,))  # noqa: S608  # our own tables
 
 
@@ -178,7 +179,7 @@ def among(text: str, modality: str, with_person: bool) -> tuple[Among, ...]:
     found = tuple(_with_word(word, with_person) for word in text.split()[:8])
     if not modality:
         return found
-    return (*found, Among("SELECT job FROM kept.catalogue_series WHERE modality = ?", (modality.upper(),)))
+    return (*found, Among("SELECT job FROM kept.catalogue_modalities WHERE modality = ?", (modality.upper(),)))
 
 
 def _with_word(word: str, with_person: bool) -> Among:

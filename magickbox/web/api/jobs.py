@@ -1,5 +1,6 @@
 """Jobs: the list, one job with its timeline, why it went where it went, and what can be done with it."""
 
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Literal
 
@@ -8,8 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from magickbox.clock import from_text
 from magickbox.errors import MagickboxError
-from magickbox.job import JobState
-from magickbox.ledger import listings
+from magickbox.job import Job, JobState
+from magickbox.ledger import Transaction, listings
 from magickbox.ledger.listings import JobFilter, JobKey
 from magickbox.web.acting import act
 from magickbox.web.catalogue import among
@@ -80,8 +81,20 @@ def _moment(name: str, text: str, add: timedelta) -> datetime | None:
 def list_jobs(box: Context, who: Principal, wanted: JobFilter, cursor: str | None, limit: int) -> Page[JobModel]:
     """A page of jobs, newest first."""
     with box.ledger.reading() as tx:
-        found = listings.page_of_jobs(tx, wanted, _key(cursor), limit + 1)
-        lines = lines_of(box, tx, found[:limit], who)
+        return _page(box, tx, who, listings.page_of_jobs(tx, wanted, _key(cursor), limit + 1), limit)
+
+
+def list_and_count(
+    box: Context, who: Principal, wanted: JobFilter, cursor: str | None, limit: int
+) -> tuple[Page[JobModel], CountsModel]:
+    """What ``list_jobs`` and ``count_jobs`` tell, in little more time than one of them."""
+    with box.ledger.reading() as tx:
+        found, counts = listings.page_and_counts(tx, wanted, _key(cursor), limit + 1)
+        return _page(box, tx, who, found, limit), _counts(counts)
+
+
+def _page(box: Context, tx: Transaction, who: Principal, found: list[Job], limit: int) -> Page[JobModel]:
+    lines = lines_of(box, tx, found[:limit], who)
     more = len(found) > limit
     return Page(items=lines, next=cursor_of(lines[-1].born.isoformat(), lines[-1].id) if more else None)
 
@@ -99,7 +112,10 @@ def _key(cursor: str | None) -> JobKey | None:
 def count_jobs(box: Context, wanted: JobFilter) -> CountsModel:
     """How many jobs there are in each state."""
     with box.ledger.reading() as tx:
-        counts = listings.count_jobs(tx, wanted)
+        return _counts(listings.count_jobs(tx, wanted))
+
+
+def _counts(counts: Mapping[JobState, int]) -> CountsModel:
     states = {state.value: counts[state] for state in JobState if state in counts}
     return CountsModel(states=states, total=sum(states.values()))
 

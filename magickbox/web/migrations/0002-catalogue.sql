@@ -18,7 +18,13 @@ CREATE TABLE catalogue_series (
     PRIMARY KEY (job, uid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX catalogue_series_by_uid ON catalogue_series (uid, job);
-CREATE INDEX catalogue_series_by_modality ON catalogue_series (modality, job);
+
+CREATE TABLE catalogue_modalities (          -- each once
+    modality TEXT NOT NULL,
+    job      TEXT NOT NULL,
+    PRIMARY KEY (modality, job)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX catalogue_modalities_by_job ON catalogue_modalities (job);
 
 CREATE TABLE catalogue_words (               -- what a text is looked for in, folded
     job    TEXT PRIMARY KEY,

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from magickbox.job import JobState
 from magickbox.ledger import listings
-from magickbox.web.api.jobs import Verb, Wanted, count_jobs, do_all, list_jobs
+from magickbox.web.api.jobs import Verb, Wanted, do_all, list_and_count, list_jobs
 from magickbox.web.pages.frame import render
 from magickbox.web.paging import Cursor
 from magickbox.web.problems import Problem
@@ -33,23 +33,22 @@ MEANINGS: dict[str, tuple[str, bool]] = {
 def jobs(request: Request, box: In, who: Viewer, wanted: Wanted, cursor: Cursor = None) -> Response:
     asked = _asked(request)
     values: dict[str, Any] = {
-        "page": list_jobs(box, who, wanted, cursor, SIZE),
         "asked": asked,
         "chosen": request.query_params.getlist("state"),
         "link": lambda **other: _link(asked, request, other),
     }
     if "HX-Request" in request.headers and cursor is not None:
-        return render(request, "jobs_rows.html", who, **values)
+        return render(request, "jobs_rows.html", who, page=list_jobs(box, who, wanted, cursor, SIZE), **values)
+    page, counts = list_and_count(box, who, wanted, cursor, SIZE)
     with box.ledger.reading() as tx:
         titles = {name: listings.titles(tx, name) for name in ("calling_ae", "called_ae")}
-    counts = count_jobs(box, wanted)
     more: dict[str, Any] = {
         "counts": counts,
         "states": list(JobState),
         "titles": titles,
         "modalities": box.catalogue.modalities(),
     }
-    return render(request, "jobs.html", who, **values, **more, first=cursor is None)
+    return render(request, "jobs.html", who, page=page, **values, **more, first=cursor is None)
 
 
 def _asked(request: Request) -> dict[str, str]:
