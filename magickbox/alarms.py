@@ -59,6 +59,14 @@ class Alarms:
         if self._hooks:
             self._thread.start()
 
+    def adopt(self, hooks: Sequence[Hook], times: AlarmTimes) -> None:
+        """Tell others, at other times, from now on; what was told stays told."""
+        before, self._hooks, self._times = self._hooks, hooks, times
+        for hook in before:
+            hook.end()
+        if self._thread.ident is None:
+            self.start()
+
     def stop(self) -> None:
         """Stop; what is being told is cut short, and told again at the next start."""
         self._stopping.set()

@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from magickbox.errors import DiskFull, ForbiddenMove, LedgerError, MagickboxError, NotFound
+from magickbox.errors import ConfigError, DiskFull, ForbiddenMove, LedgerError, MagickboxError, NotFound
 from magickbox.operations import Operations
 
 MAX_LINE = 64 * 1024
 TIMEOUT = 60.0
 MAX_NAME = 64
-_KINDS = {kind.__name__: kind for kind in (DiskFull, ForbiddenMove, LedgerError, NotFound)}
+_KINDS = {kind.__name__: kind for kind in (ConfigError, DiskFull, ForbiddenMove, LedgerError, NotFound)}
 MAX_SUBJECT = 300  # a destination has a host name of up to 255 in it
 
 
@@ -36,6 +36,11 @@ class ControlServer:
         self._path, self._operations, self._status = path, operations, status
         self._server: _Server | None = None
         self._more: dict[str, Callable[[], object]] = {}
+        self._taught: dict[str, Callable[[str, str], str]] = {}
+
+    def teach(self, verb: str, act: Callable[[str, str], str]) -> None:
+        """Have it do something more: ``act(subject, who)`` returns what is said."""
+        self._taught[verb] = act
 
     def tell(self, name: str, what: Callable[[], object]) -> None:
         """Have ``status`` tell of something more, under a name of its own."""
@@ -66,7 +71,8 @@ class ControlServer:
                 more = {name: what() for name, what in self._more.items()}
                 return {"said": "running", "status": self._status() | more}
             subject, who = clean(request.get("subject", ""), MAX_SUBJECT), clean(request.get("who", ""))
-            return {"said": self._operations.do(verb, subject, who or "somebody")}
+            act = self._taught.get(verb) or (lambda subject, who: self._operations.do(verb, subject, who))
+            return {"said": act(subject, who or "somebody")}
         except (MagickboxError, OSError) as exc:
             return {"error": str(exc), "kind": type(exc).__name__}
         except Exception as exc:  # noqa: BLE001  # worker boundary: whoever asks is answered

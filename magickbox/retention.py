@@ -87,6 +87,10 @@ class Retention:
         """End ``run_once`` after the job in hand."""
         self._stopping.set()
 
+    def keep(self, done: float, unrouted: float) -> None:
+        """Other times from now on."""
+        self._keep_done, self._keep_unrouted = done, unrouted
+
     def run_once(self) -> None:
         """Delete what has had its time; a job that cannot be deleted is noted, and tried again the next time."""
         with self._ledger.reading() as tx:

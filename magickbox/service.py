@@ -79,7 +79,7 @@ class Box:
     """A running box; made by ``build``, used as ``start`` ... ``stop``."""
 
     def __init__(self, settings: Settings, places: Places, environment: Mapping[str, str], tuning: Tuning) -> None:
-        self.settings, self.places = settings, places
+        self.settings, self.places, self._environment = settings, places, environment
         data, reached = places.data, tuning.reached
         self._tls_files = tls_files(settings, data.root)
         self._tls = ServerTls(self._tls_files, self._tell_of_tls) if self._tls_files else None
@@ -215,6 +215,13 @@ class Box:
             self.settings, self.receiver, self.receive, self.capacity, self.rules.problem, self.dropins.current,
             self.protection, self.disk, self.ledger,
         )  # fmt: skip
+
+    def adopt(self, settings: Settings) -> None:
+        """Take up at once what of these settings can be: ``resettling.LIVE``."""
+        self.rules.stand_for(settings.me, settings.me_port)
+        self._retention.keep(settings.keep_done, settings.keep_unrouted)
+        hooks = hooks_of(settings.alarm_webhook, settings.alarm_command, self._environment)
+        self._alarms.adopt(hooks, AlarmTimes(settings.alarm_after, settings.alarm_pause))
 
     def start(self) -> None:
         """Recover, start every stage, and open the port last; raises OSError or MagickboxError."""

@@ -1,17 +1,20 @@
 """``magickbox serve``: run a box until it is told to stop."""
 
 import argparse
+import json
 import os
 import resource
 import signal
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 from magickbox import __version__
 from magickbox.cli import places
 from magickbox.config import stray_variables
 from magickbox.errors import ConfigError
 from magickbox.pulse import Pulse
+from magickbox.resettling import LIVE, changed, reread, taken_up
 from magickbox.service import Box, build
 from magickbox.supervisor import Supervisor
 from magickbox.web.keeper import Keeper
@@ -39,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     places.make_default_processors(found)
     window = Keeper(Start(found, places.config_file(args), loaded), box.logs["process"].note, _say)
     box.control.tell("window", window.describe)
+    box.control.teach("settings", lambda _subject, who: _adopt(box, window, who))
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -61,6 +65,18 @@ def run(args: argparse.Namespace) -> int:
     box.stop()
     print("stopped", flush=True)
     return 0
+
+
+def _adopt(box: Box, window: Keeper, who: str) -> str:
+    """Read the settings file again and take up what can be; says in JSON what, and what waits; raises ConfigError."""
+    was = window.about.loaded
+    new = reread(was, window.about.config)
+    box.adopt(new.settings)
+    window.about = replace(window.about, loaded=taken_up(was, new))
+    names = changed(was, new)
+    taken, waiting = [n for n in names if n in LIVE], [n for n in names if n not in LIVE]
+    box.logs["process"].note("info", "settings", {"taken": ",".join(taken), "waiting": ",".join(waiting), "by": who})
+    return json.dumps({"taken_up": taken, "waiting": waiting})
 
 
 def _status(box: Box) -> str:

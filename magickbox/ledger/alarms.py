@@ -46,6 +46,14 @@ def jobs_in_attention(tx: Transaction) -> list[Trouble]:
     return fold(oldest, int(count[0]))
 
 
+def newest_in_attention(tx: Transaction, limit: int) -> list[Trouble]:
+    """A trouble for each of the jobs that came into ATTENTION last."""
+    rows = tx.execute(
+        "SELECT id, since FROM jobs WHERE state = ? ORDER BY since DESC, id DESC LIMIT ?", (JobState.ATTENTION, limit)
+    ).fetchall()
+    return [Trouble(Kind.ATTENTION, str(row[0]), from_text(row[1]), _why(tx, str(row[0]))) for row in rows]
+
+
 def _why(tx: Transaction, job: str) -> str:
     """Why a job is in ATTENTION, without what its processor said: that may name a patient."""
     dead = deliveries.listing(tx, job, (DeliveryState.DEAD,))

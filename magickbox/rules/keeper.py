@@ -113,6 +113,15 @@ class RuleKeeper:
                 self._refuse((f"{self._file}: {exc.strerror or exc}",))
             return not self._problems
 
+    def stand_for(self, me: str | None, me_port: int | None) -> None:
+        """Something else that ``$me`` and ``$port`` stand for, from now on: the file is read anew."""
+        with self._looking:
+            if (me, me_port) == (self._me, self._me_port):
+                return
+            self._me, self._me_port = me, me_port
+            self._signature = self._content = None
+        self.refresh()
+
     def _watch(self) -> None:
         while not self._stopped.wait(PAUSE):
             self.refresh()

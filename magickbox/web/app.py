@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from magickbox import __version__
 from magickbox.web import health, problems
+from magickbox.web.api.overview import Rates
 from magickbox.web.api.processors import LARGEST
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
@@ -55,6 +56,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.templates = environment(assets)
     app.state.error_page, app.state.hub, app.state.doorbell = error_page, Hub(context), health.Doorbell()
     app.state.pages = frozenset(getattr(route, "path", "") for page in pages for route in page.routes)
+    app.state.rates = Rates()
     problems.install(app)
     for resource in resources():
         app.include_router(resource, prefix=API)

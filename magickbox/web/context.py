@@ -15,6 +15,7 @@ from magickbox.ledger.reader import Reader
 from magickbox.service import Places
 from magickbox.web.accounts import Accounts, accounts_of, open_store
 from magickbox.web.catalogue import KEPT, Catalogue
+from magickbox.web.inforce import InForce
 from magickbox.web.problems import Problem
 from magickbox.web.start import Start
 from magickbox.web.store import Store
@@ -30,7 +31,7 @@ class Context:
     data: DataFolder
     places: Places
     config: Path  # magickbox.toml, whether it is there or not
-    loaded: Loaded
+    in_force: InForce
     ledger: Reader
     store: Store
     accounts: Accounts
@@ -42,8 +43,13 @@ class Context:
 
     @property
     def settings(self) -> Settings:
-        """The settings that the box has in force since its start."""
-        return self.loaded.settings
+        """The settings that the box has in force."""
+        return self.in_force.loaded.settings
+
+    @property
+    def loaded(self) -> Loaded:
+        """The same, with their sources."""
+        return self.in_force.loaded
 
     def ask(self, verb: str, subject: str = "", who: str = "") -> str:
         """Have the box do something and return what it said; raises Problem 503 if it does not answer."""
@@ -76,7 +82,7 @@ def build_context(start: Start) -> Context:
     data = start.places.data
     store = open_store(data.state)
     return Context(
-        data, start.places, start.config, start.loaded, Reader(data.ledger, {KEPT: store.path}), store,
+        data, start.places, start.config, InForce(start.loaded), Reader(data.ledger, {KEPT: store.path}), store,
         accounts_of(store, start.settings.web_hide_names), Pictures(data, start.settings.min_free), Catalogue(store),
         Uploads(data.state / "uploads", Disk(data.root, start.settings.min_free, data.ballast)),
         Trials(data.trials),

@@ -35,12 +35,15 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Keeper:
-    """``start`` ... ``stop``; ``say`` is told what a person at the terminal wants to know."""
+    """``start`` ... ``stop``; ``say`` is told what a person at the terminal wants to know.
+
+    ``about`` is what the next process is told of the box.
+    """
 
     def __init__(
         self, start: Start, note: Note, say: Callable[[str], None], pauses: tuple[float, ...] = _PAUSES
     ) -> None:
-        self._start, self._note, self._say, self._pauses = start, note, say, pauses
+        self.about, self._note, self._say, self._pauses = start, note, say, pauses
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -51,7 +54,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin, if the settings want a window; returns at once and never fails."""
-        if self._start.settings.web:
+        if self.about.settings.web:
             self._thread.start()
 
     def stop(self) -> None:
@@ -71,7 +74,7 @@ class Keeper:
 
     def describe(self) -> dict[str, object] | None:
         """For ``status``: the address, and what is wrong; None without a window."""
-        if not self._start.settings.web:
+        if not self.about.settings.web:
             return None
         return {"address": self.address(), "problem": self._problem}
 
@@ -82,7 +85,7 @@ class Keeper:
             return None
         host, port = bound.getsockname()[:2]
         host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)  # noqa: S104
-        scheme = "https" if self._start.settings.web_certificate else "http"
+        scheme = "https" if self.about.settings.web_certificate else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
 
     def _run(self) -> None:
@@ -103,9 +106,9 @@ class Keeper:
 
     def _has_port(self) -> bool:
         if self._socket is None:
-            settings = self._start.settings
+            settings = self.about.settings
             try:
-                wrong = problems_of(settings, self._start.places.data.root)
+                wrong = problems_of(settings, self.about.places.data.root)
                 if wrong:
                     raise ConfigError("; ".join(wrong))
                 self._socket = bind(settings.web_host, settings.web_port)
@@ -154,7 +157,7 @@ class Keeper:
                 process.terminate()
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already; its output says why
-            process.stdin.write(self._start.to_line())
+            process.stdin.write(self.about.to_line())
             process.stdin.close()
         return process
 
