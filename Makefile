@@ -36,6 +36,7 @@ bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it 
 	$(BIN)/magickbox bench receive
 	$(BIN)/magickbox bench send
 	$(BIN)/python bench/sandbox.py
+	$(BIN)/python bench/pictures.py
 
 editor:                        ## bundles the editor of the rules again; needs node and npm
 	cd editor && npm ci && npm run build
