@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -19,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_windowing
 
 from magickbox.imaging.pictures import Pictures, Rendered, Unseen, Wish
-from magickbox.imaging.series import Kind
+from magickbox.imaging.series import Kind, Shown
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,42 @@ def test_each_frame_of_many_is_its_own(pictures: Pictures, tmp_path: Path) -> No
         assert (samples == n * 100).all()
     for n in (0, 8, 10**9):
         assert get(pictures, shown, Wish("png", n)) == Unseen(f"it has 7 frames, there is no frame {n}")
+
+
+def test_functional_groups_go_before_the_dataset(pictures: Pictures, tmp_path: Path) -> None:
+    path = made(tmp_path / "m", np.concatenate([RAMP, RAMP, RAMP]), stored=12)
+    per_frame = []
+    for slope, center in ((1, 1000), (2, 3000), (None, None)):
+        item, scale, voi = Dataset(), Dataset(), Dataset()
+        if slope is not None:
+            scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = slope, -10, "US"
+            voi.WindowCenter, voi.WindowWidth = center, 500
+            item.PixelValueTransformationSequence, item.FrameVOILUTSequence = [scale], [voi]
+        per_frame.append(item)
+    shared, usual = Dataset(), Dataset()
+    usual.WindowCenter, usual.WindowWidth = 77, 99
+    shared.FrameVOILUTSequence = [usual]
+    changed(path, PerFrameFunctionalGroupsSequence=per_frame, SharedFunctionalGroupsSequence=[shared])
+    put(pictures.data, changed(path, WindowCenter=5, WindowWidth=6))
+    (shown,) = every(pictures)
+    said = [unpacked(content(pictures, shown, Wish("raw", n)))[0] for n in (1, 2, 3)]
+    assert [each["window"] for each in said] == [[1000, 500], [3000, 500], [77, 99]]
+    assert [(each["slope"], each["intercept"]) for each in said] == [(1, -10), (2, -10), (1, 0)]
+
+
+def test_frames_that_are_there_are_shown_though_others_are_cut_off(pictures: Pictures, tmp_path: Path) -> None:
+    path = made(tmp_path / "m", np.tile(RAMP, (5, 1, 1)))
+    path.write_bytes(path.read_bytes()[: -2 * RAMP.nbytes - 10])
+    shutil.copy(path, pictures.data.jobs / JOB / "INPUT" / "cut.dcm")
+    shown = Shown("1.2", "", 1, 5, 16, 16, Kind.IMAGE, "INPUT/cut.dcm")
+    assert [isinstance(get(pictures, shown, Wish("png", n)), Rendered) for n in (1, 2, 3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("window", [(1e308, 1e-300), (-1e308, 1e308), (0.0, 1e-320), (1e-30, 1e30)])
+def test_windows_of_any_size_are_drawn(pictures: Pictures, window: tuple[float, float]) -> None:
+    put(pictures.data, peers.sample("CT_small.dcm"))
+    (shown,) = every(pictures)
+    assert decoded(content(pictures, shown, Wish("png", window=window))).shape == (128, 128)
 
 
 def test_thumbnails_are_small_and_have_the_shape_of_the_body(pictures: Pictures, tmp_path: Path) -> None:

@@ -15,6 +15,22 @@ export function presets(frame, modality) {
   return [...own, ...(PRESETS[modality] ?? [])];
 }
 
+// The window from the smallest to the largest value of a frame, padding left out.
+export function fullRange(frame) {
+  const { samples, padding } = frame;
+  let low = Infinity, high = -Infinity;
+  for (let at = 0; at < samples.length; at++) {
+    const stored = frame.kind === "i2" && samples[at] > 32767 ? samples[at] - 65536 : samples[at];
+    if (padding && stored >= padding[0] && stored <= padding[1]) continue;
+    if (stored < low) low = stored;
+    if (stored > high) high = stored;
+  }
+  if (low > high) return firstWindow(frame);
+  const [from, to] = [low, high].map((stored) => stored * frame.slope + frame.intercept).sort((a, b) => a - b);
+  const one = frame.function === "LINEAR" ? 1 : 0;
+  return { center: (from + to + one) / 2, width: Math.max(to - from + one, Math.abs(frame.slope)) };
+}
+
 function share(value, { center, width }, kind) {
   if (kind === "SIGMOID") return 1 / (1 + Math.exp((-4 * (value - center)) / width));
   if (kind === "LINEAR_EXACT") return (value - center) / width + 0.5;

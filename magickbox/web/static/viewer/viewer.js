@@ -3,7 +3,7 @@
 import { api, say } from "../app.js";
 import { card } from "./cards.js";
 import { Frames, Stack } from "./frames.js";
-import { presets } from "./greys.js";
+import { firstWindow, fullRange, presets } from "./greys.js";
 import { Metadata } from "./metadata.js";
 import { element, Pane } from "./pane.js";
 
@@ -33,9 +33,12 @@ const metadata = new Metadata(() => showMetadata(false));
 const other = (pane) => panes[1 - panes.indexOf(pane)];
 const shown = () => (state.beside ? panes : [state.active]);
 
-// Two panes have one window between them where the values mean the same.
+// Two panes have one window between them where their values mean about the same: a map of edges is not its image.
 function alike(pane, beside) {
-  return state.beside && beside.frame && pane.frame && beside.frame.kind !== "rgb" && pane.stack.series.modality === beside.stack.series.modality;
+  const one = pane.frame && firstWindow(pane.frame), two = beside.frame && firstWindow(beside.frame);
+  if (!state.beside || !one || !two || pane.stack.series.modality !== beside.stack.series.modality) return false;
+  const ratio = one.width / two.width;
+  return ratio > 2 / 3 && ratio < 1.5 && Math.abs(one.center - two.center) < Math.max(one.width, two.width) / 2;
 }
 
 function activate(pane) {
@@ -188,7 +191,7 @@ function invert() {
 function choices() {
   const { frame, stack } = state.active;
   const list = frame && frame.kind !== "rgb" ? presets(frame, stack.series.modality) : [];
-  buttons.preset.replaceChildren(element("option", { value: "" }, "Window…"), element("option", { value: "own" }, "As the file has it"),
+  buttons.preset.replaceChildren(element("option", { value: "" }, "Window…"), element("option", { value: "own" }, "As the file has it"), element("option", { value: "full" }, "All values"),
     ...list.map(([name, center, width]) => element("option", { value: `${center} ${width}` }, `${name} (C ${center} W ${width})`)));
   buttons.preset.disabled = !frame || frame.kind === "rgb";
 }
@@ -229,8 +232,9 @@ function layout() {
   root.classList.add("alive");
   document.addEventListener("keydown", onKey);
   buttons.preset.addEventListener("change", () => {
-    const [center, width] = buttons.preset.value.split(" ").map(Number);
-    if (buttons.preset.value) state.active.setWindow(buttons.preset.value === "own" ? null : { center, width });
+    const { value } = buttons.preset;
+    const [center, width] = value.split(" ").map(Number);
+    if (value) state.active.setWindow(value === "own" ? null : value === "full" ? fullRange(state.active.frame) : { center, width });
     buttons.preset.value = "";
     state.active.screen.focus();
   });
