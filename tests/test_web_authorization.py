@@ -100,7 +100,6 @@ ROWS: dict[tuple[str, str], Role | None] = {
     ("GET", "/api/v1/jobs/{job}/log"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/processing.log"): Role.VIEWER,
     ("GET", "/api/v1/jobs/{job}/documents/{name}"): Role.VIEWER,
-    ("GET", "/api/v1/jobs/{job}/metadata"): Role.VIEWER,
     ("GET", "/api/v1/deliveries"): Role.VIEWER,
     ("POST", "/api/v1/deliveries/bulk/{verb}"): Role.OPERATOR,
     ("GET", "/api/v1/deliveries/{number}"): Role.VIEWER,

@@ -1,4 +1,4 @@
-"""The files of a job: listed, one of them, all as a zip; its log while it is written; and what stands in an image."""
+"""The files of a job: listed, one of them, all as a zip; and its log while it is written."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +14,7 @@ from magickbox.jobfolder import JobFolder
 from magickbox.web.acting import note
 from magickbox.web.context import Context
 from magickbox.web.jobfiles import PLACES, chunks, files_below, find, folder_of, open_file, zipped
-from magickbox.web.metadata import metadata
-from magickbox.web.models.jobs import FileModel, LogPiece, MetadataModel
+from magickbox.web.models.jobs import FileModel, LogPiece
 from magickbox.web.paging import Cursor, Limit, Page, cursor_of, place_of
 from magickbox.web.principal import Principal
 from magickbox.web.problems import Problem
@@ -92,16 +91,6 @@ def list_files(box: Context, who: Principal, job: str, cursor: str | None, limit
     return Page(items=found, next=None)
 
 
-def metadata_of(box: Context, who: Principal, job: str, path: str, search: str) -> MetadataModel:
-    """The elements of an image of a job; raises NotFound or UnreadableHeader."""
-    _, folder = folder_of(box, job)
-    file = find(folder.path, path)
-    try:
-        return metadata(folder.path / file.path, file.path, search, who.sees_names)
-    except OSError:
-        raise NotFound("the file is gone") from None
-
-
 def _download(stream: Iterator[bytes], name: str, kind: str, size: int | None = None) -> StreamingResponse:
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     if size is not None:
@@ -160,12 +149,3 @@ def get_whole_log(box: In, who: Viewer, job: str) -> StreamingResponse:
 def get_document(box: In, who: Viewer, job: str, name: Document) -> Response:
     """`info.json`, `proc.json`, `delivery.json`, or `run.json` of the last run; as contracts.md explains them."""
     return Response(document_of(box, who, job, name), media_type="application/json")
-
-
-@router.get("/metadata", summary="The elements of an image")
-def get_metadata(
-    box: In, who: Viewer, job: str, path: Path_,
-    search: Annotated[str, Query(max_length=100, description="only where tag, name or text has this")] = "",
-) -> MetadataModel:  # fmt: skip
-    """Those who do not see names get only what tells nobody who the patient is: numbers, codes, UIDs."""
-    return metadata_of(box, who, job, path, search)
