@@ -23,7 +23,7 @@ from magickbox.web.security import Admin, In, Viewer
 
 router = APIRouter(prefix="/processors", tags=["processors"])
 
-LARGEST = 256 << 20
+LARGEST = 250_000_000
 HIDDEN = "hidden"
 _UPLOAD: Mapping[str, Any] = {
     "requestBody": {

@@ -46,20 +46,33 @@ export function ruleLanguage(schema) {
   return [json, colours, autocompletion({ override: [(context) => complete(help, context)], icons: false }), hover(help)];
 }
 
-const started = (view, completion, from, to, insert, back) => {
-  view.dispatch({ changes: { from, to, insert }, selection: { anchor: from + insert.length - back }, userEvent: "input.complete" });
-  if (back) startCompletion(view);
+// Puts a completion in place of what was begun, with the quote that closes it, and goes on where something is to be typed.
+const put = (insert, back = 0) => (view, _completion, from, to) => {
+  const begun = view.state.doc.sliceString(from, from + 1) === '"';
+  const rest = begun ? view.state.doc.sliceString(to, to + 200).match(/^[^"\n]*"/)?.[0].length ?? 0 : 0;
+  view.dispatch({
+    changes: { from, to: to + rest, insert }, selection: { anchor: from + insert.length - back }, userEvent: "input.complete",
+  });
+  if (back || insert.endsWith(": ")) startCompletion(view);
 };
 
 function complete(help, context) {
   const text = context.state.doc.toString(), tree = read(text), at = placeAt(tree, context.pos);
   if (inComment(text, context.pos)) return null;
-  const open = context.matchBefore(/"(?:[^"\\\n]|\\.)*/), word = open ?? context.matchBefore(/[\w$.-]*/);
+  const open = openText(context), word = open ?? context.matchBefore(/[\w$.-]*/);
   if (!open && !context.explicit && !word?.text) return null;
-  const after = /^[^"\n]*"/.test(text.slice(context.pos)) && open ? text.indexOf('"', context.pos) + 1 : context.pos;
-  const wantsKey = at.key || (at.between && at.owner.type === "object" && !/:\s*"?[^",]*$/.test(text.slice(0, word ? word.from : context.pos)));
-  const options = wantsKey ? keyOptions(help, tree, at, text, after) : valueOptions(help, tree, at, text, word ? word.from : context.pos);
-  return options.length ? { from: word ? word.from : context.pos, to: after, options, validFor: /^"?[\w$.,-]*$/ } : null;
+  const from = word ? word.from : context.pos;
+  const after = open ? context.pos + (text.slice(context.pos).match(/^[^"\n]*"/)?.[0].length ?? 0) : context.pos;
+  const wantsKey = at.key || (at.between && at.owner.type === "object" && !/:\s*"?[^",]*$/.test(text.slice(0, from)));
+  const options = wantsKey ? keyOptions(help, tree, at, text, after) : valueOptions(help, tree, at, text, from);
+  return options.length ? { from, options, validFor: /^"?[\w$.,-]*$/ } : null;
+}
+
+// The text in quotes that the cursor is in, from its first quote on.
+function openText(context) {
+  const line = context.state.doc.lineAt(context.pos), before = line.text.slice(0, context.pos - line.from);
+  const rest = before.match(/^(?:[^"]|"(?:[^"\\]|\\.)*")*("(?:[^"\\]|\\.)*)$/)?.[1];
+  return rest === undefined ? null : { from: context.pos - rest.length, text: rest };
 }
 
 function inComment(text, position) {
@@ -72,15 +85,12 @@ function keyOptions(help, tree, at, text, after) {
   const hasValue = /^\s*:/.test(text.slice(after));
   const options = [...help.keys(at.ownerPath, tree)].filter(([key]) => !there.has(key) && key !== "$schema").map(([key, about]) => ({
     label: `"${key}"`, detail: about.title, info: about.description, boost: about.required ? 2 : 0,
-    apply: (view, completion, from, to) => {
-      const [value, back] = hasValue ? ["", 0] : beginning(about);
-      started(view, completion, from, to, `"${key}"${hasValue ? "" : ": "}${value}`, back);
-    },
+    apply: hasValue ? put(`"${key}"`) : put(`"${key}": ${beginning(about)[0]}`, beginning(about)[1]),
   }));
   const said = help.at(at.ownerPath, tree)[0]?.title;
   const known = said === "Entries by outcome" ? OUTCOMES : said === "Tests that must all hold" ? TAGS : {};
   for (const [key, meaning] of Object.entries(known)) {
-    if (!there.has(key)) options.push({ label: `"${key}"`, detail: meaning, apply: hasValue ? `"${key}"` : `"${key}": ` });
+    if (!there.has(key)) options.push({ label: `"${key}"`, detail: meaning, apply: put(hasValue ? `"${key}"` : `"${key}": `) });
   }
   return options;
 }
@@ -108,7 +118,7 @@ function valueOptions(help, tree, at, text, from) {
     for (const each of about.examples ?? []) if (typeof each !== "object") add(each, "for example");
     if (about.title === "Destination" || about.title === "Member") namesOf(tree).forEach((name) => add(name, "a destination"));
   }
-  return [...values].map(([value, detail]) => ({ label: JSON.stringify(value), detail }));
+  return [...values].map(([value, detail]) => ({ label: JSON.stringify(value), detail, apply: put(JSON.stringify(value)) }));
 }
 
 function namesOf(tree) {
