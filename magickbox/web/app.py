@@ -1,6 +1,7 @@
 """The app: every route, and what stands around them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -18,6 +19,8 @@ from magickbox.web.shield import Shield, known_hosts
 from magickbox.web.uploads import MOST_FILE
 
 API = "/api/v1"
+BEARER = "made on the page Account, or by POST /api/v1/tokens in a session"
+CSRF = "of the page; what changes something brings its value back in the header X-CSRF-Token"
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
 BODIES: Mapping[str, int] = {
     "/api/v1/rules": 4 << 20,
@@ -42,6 +45,20 @@ class App(FastAPI):
             description="What the box has and does, and what one may have it do.",
         )
         self.state.context = context
+
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's description, and how one proves who one is."""
+        if not self.openapi_schema:
+            described = super().openapi()
+            described["components"]["securitySchemes"] = {
+                "token": {"type": "http", "scheme": "bearer", "description": BEARER},
+                "session": {"type": "apiKey", "in": "cookie", "name": "magickbox-8080", "description": CSRF},
+            }
+            for path, methods in described["paths"].items():
+                if path.startswith(API):
+                    for each in methods.values():
+                        each["security"] = [{"token": []}, {"session": []}]
+        return dict(self.openapi_schema or {})
 
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's own, within the shield."""

@@ -122,15 +122,19 @@ def first_steps(box: Context, asked: str) -> FirstSteps:
             f"storescu -aec {EXAMPLE} +sd +r {host} {port} FOLDER",
         ],
         processor=found is not None and found.enabled,
-        rule=json.dumps(_rule(box), indent=2),
+        rule=_rule(box),
         has_rules=_has_rules(box),
     )
 
 
-def _rule(box: Context) -> dict[str, object]:
-    results = str(box.data.root / "results")
-    rule = {"name": "Keep the results of the example", "AETitleIn": EXAMPLE, "send": [{"success": {"to": "results"}}]}
-    return {"destinations": {"results": {"kind": "folder", "path": results}}, "routing": [rule]}
+def _rule(box: Context) -> str:
+    path = json.dumps(str(box.data.root / "results"))
+    return f"""{{
+  "destinations": {{ "results": {{ "kind": "folder", "path": {path} }} }},
+  "routing": [
+    {{ "name": "Keep the results", "AETitleIn": "{EXAMPLE}", "send": [ {{ "success": {{ "to": "results" }} }} ] }}
+  ]
+}}"""
 
 
 def _has_rules(box: Context) -> bool:
@@ -156,8 +160,6 @@ def use_example_rule(request: Request, box: In, who: Admin) -> Said:
         raise ConfigError("there are rules already; add the example to them yourself")
     (box.data.root / "results").mkdir(exist_ok=True)
     file = rule_file(box)
-    file.save(
-        json.dumps(_rule(box), indent=2) + "\n", file.found().state, who.name, "the example rule of the first steps"
-    )
+    file.save(_rule(box) + "\n", file.found().state, who.name, "the example rule of the first steps")
     note(request, who, "rules", "the example rule")
     return Said(said="the example rule is in force")
