@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test serve check lint bench bench-window editor soak clean
+.PHONY: demo test serve check lint bench bench-window editor soak vm clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("magickbox needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -47,5 +47,9 @@ bench-window: $(VENV)/.test   ## how fast the window answers with 50,000 jobs of
 soak: $(VENV)/.test           ## long random kill tests
 	$(BIN)/pytest -m soak
 
+vm: $(VENV)/.test             ## the disk image, and the proof that it works; as root, needs Debian packages that it names
+	PYTHON=$(CURDIR)/$(BIN)/python vm/build --base vm-image/debian.tar
+	$(BIN)/pytest -m soak tests/test_appliance.py tests/test_container_image.py
+
 clean:
-	rm -rf $(VENV) demo-data
+	rm -rf $(VENV) demo-data vm-image

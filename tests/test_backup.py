@@ -206,6 +206,17 @@ def test_nothing_is_overwritten(box: TestBox, tmp_path: Path, capsys: pytest.Cap
     assert "is not empty (" in said
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_root_restores_for_the_user_whose_folder_it_is(box: TestBox, tmp_path: Path) -> None:
+    box.job(Image("1.2.1"))
+    target = backed_up(box, tmp_path / "box.tar", "--with-jobs")
+    (tmp_path / "new").mkdir()
+    os.chown(tmp_path / "new", 12345, 12346)
+    restored(target, tmp_path / "new").ledger.close()
+    owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in (tmp_path / "new").rglob("*")}
+    assert owners == {(12345, 12346)}
+
+
 def test_an_unfinished_restore_keeps_a_box_from_starting(box: TestBox, tmp_path: Path) -> None:
     data = DataFolder(tmp_path / "new")
     data.restoring.mkdir(parents=True)
