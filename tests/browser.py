@@ -60,12 +60,16 @@ def listening(app: FastAPI) -> Iterator[str]:
 
 @contextmanager
 def page_of(browser: "Browser", address: str, name: str, password: str, **context: Any) -> Iterator["Page"]:
-    """A page that is logged in; what goes wrong in its scripts fails the test."""
+    """A page that is logged in; what goes wrong in its scripts fails the test, and so does a console that is not clean.
+
+    ``noisy=True`` is for a test in which something is refused, which the console tells.
+    """
+    noisy = context.pop("noisy", False)
     opened = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
     page = opened.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" and not noisy else None)
     page.goto(f"{address}/login")
     page.fill("[name=name]", name)
     page.fill("[name=password]", password)

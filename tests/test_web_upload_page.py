@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from boxprocess import all_jobs, until
-from browser import chromium, page_of
+from browser import chromium, listening, page_of
 from studies import study
-from webbox import NAMES, PASSWORD, serving
+from webbox import NAMES, PASSWORD, desk, serving
 
 from magickbox.web.principal import Role
 
@@ -36,3 +36,22 @@ def test_a_folder_goes_into_the_box_with_what_came_of_each_file(tmp_path: Path) 
         until(lambda: [job.instances for job in all_jobs(box.root)] == [5], what="the job")
         (job,) = all_jobs(box.root)
         assert (job.called_ae, job.calling_ae) == ("Mine", "MAGICKBOX-WEB")
+
+
+DROP = """([name, content]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(content)], name));
+    document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+}"""
+
+
+def test_files_are_dropped_and_an_upload_that_is_refused_says_so(tmp_path: Path) -> None:
+    with desk(tmp_path / "data", min_free="0") as office, listening(office.app) as address, chromium() as browser:
+        with page_of(browser, address, NAMES[Role.OPERATOR], PASSWORD, noisy=True) as page:
+            page.goto(f"{address}/upload")
+            page.evaluate(DROP, ["one.dcm", list(study(tmp_path / "one", 1)[0].path.read_bytes())])
+            page.get_by_text("1 file,").wait_for()
+            page.get_by_label("Called AE title").fill("Mine")
+            page.get_by_role("button", name="Upload").click()
+            page.locator("#problem").get_by_text("being started or stopped").wait_for()
+        assert list((tmp_path / "data/state/uploads").iterdir()) == []

@@ -11,6 +11,7 @@ import pytest
 from browser import chromium, listening, page_of
 from compressed import image
 from jobpictures import JOB, put
+from test_imaging_hostile import workers
 from test_web_pictures import add_job
 from webbox import NAMES, PASSWORD, desk
 
@@ -165,6 +166,24 @@ def test_elements_are_searched(page: "Page") -> None:
     page.locator(".metadata tbody tr").get_by_text("before <b>it</b>", exact=True).wait_for()
     page.keyboard.press("Escape")
     assert not page.locator(".metadata").is_visible()
+
+
+def test_two_viewers_go_on_while_renderers_are_killed(page: "Page", browser: "Browser", address: str) -> None:
+    with page_of(browser, address, NAMES[Role.VIEWER], PASSWORD) as other:
+        other.goto(address + VIEWER)
+        counter(other, "1 / 30")
+        for each in (page, other):
+            each.locator(".screen").first.focus()
+        for number in range(2, 31):
+            for each in (page, other):
+                each.keyboard.press("ArrowDown")
+            if number == 15:
+                for worker in workers():
+                    worker.kill()
+        for each in (page, other):
+            counter(each, "30 / 30")
+            counter(each, "30 / 30", 1)
+            assert grey(each) == pytest.approx(130 / 4000 * 255, abs=2)
 
 
 def test_it_fits_a_telephone(browser: "Browser", address: str) -> None:

@@ -115,7 +115,7 @@ function finish(now) {
   at("end").hidden = !now.stored;
   at("end").textContent = `The box has ${some(now.stored, "file")} for ${now.called_ae}. The job is there when its study has settled. `;
   const link = document.createElement("a");
-  link.href = "/jobs";
+  link.href = `/jobs?called_ae=${encodeURIComponent(now.called_ae)}`;
   link.textContent = "Jobs";
   at("end").append(link);
   if (now.problem) trouble(now.problem);
