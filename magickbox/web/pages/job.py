@@ -85,8 +85,8 @@ def _decided(box: Context, job: str) -> WhyModel | None:
 
 
 def _log(box: Context, who: Principal, whole: JobWhole) -> LogPiece | None:
-    """The end of the log; None if there is none, or it is not to be seen."""
-    if not who.sees_names or not whole.has_folder or not whole.attempts:
+    """The end of the log, empty before the first run; None if it is not to be seen."""
+    if not who.sees_names or not whole.has_folder:
         return None
     try:
         size = piece_of_log(box, who, whole.job.id, 0).size

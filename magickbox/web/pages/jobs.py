@@ -21,11 +21,14 @@ SIZE, MOST = 50, 200
 FIELDS = ("text", "calling_ae", "called_ae", "modality", "since", "until")
 # What is asked before it is done, and whether it destroys.
 MEANINGS: dict[str, tuple[str, bool]] = {
-    "rerun": ("Make a new job from the same instances of each, and run its processor again?", False),
-    "reroute": ("Cancel what is open, and decide anew with today's rules? What is sent, is sent again.", False),
-    "hold": ("Keep them from their next step?", False),
-    "release": ("Let them go on?", False),
-    "delete": ("Remove their folders with all images? Only the rows of the ledger stay.", True),
+    "rerun": ("A new job is made from the same instances of each, and its processor runs again.", False),
+    "reroute": (
+        "What is open is cancelled, and it is decided anew with today's rules; what was sent may be sent again.",
+        False,
+    ),
+    "hold": ("Each is kept from its next step until somebody releases it.", False),
+    "release": ("Each goes on where it was held.", False),
+    "delete": ("The folder of each is removed with all its images; only its row in the ledger stays.", True),
 }
 
 
