@@ -206,6 +206,26 @@ def test_nothing_is_overwritten(box: TestBox, tmp_path: Path, capsys: pytest.Cap
     assert "is not empty (" in said
 
 
+def test_a_damaged_database_of_the_window_keeps_nobody_from_a_backup(
+    box: TestBox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All else is in it, and the exit code tells; a damaged ledger is no backup."""
+    job = box.job(Image("1.2.1"))
+    window = box.data.state / "window.db"
+    window.write_bytes(window.read_bytes()[:100] + b"\xff" * 8000)
+    target = tmp_path / "box.tar"
+    assert main(["backup", str(target), "--data", str(box.data.root)]) == 1
+    assert f"not in it: {window} cannot be copied: " in capsys.readouterr().err
+    back = restored(target, tmp_path / "new")
+    assert set(states(back)) == {job.id}
+    assert not (back.data.state / "window.db").exists()
+    back.ledger.close()
+    box.ledger.close()
+    box.data.ledger.write_bytes(box.data.ledger.read_bytes()[:4096] + b"\xff" * 40960)
+    assert main(["backup", str(tmp_path / "bad.tar"), "--data", str(box.data.root)]) == 1
+    assert not (tmp_path / "bad.tar").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_root_restores_for_the_user_whose_folder_it_is(box: TestBox, tmp_path: Path) -> None:
     box.job(Image("1.2.1"))

@@ -22,7 +22,7 @@ from magickbox.backups.contents import (
 )
 from magickbox.clock import now, to_text
 from magickbox.durable import fsync_file, fsync_folder
-from magickbox.errors import BackupError
+from magickbox.errors import BackupError, LedgerError
 from magickbox.job import Job
 from magickbox.ledger import Ledger, jobs
 from magickbox.ledger.copies import copy_database, schema_of
@@ -41,12 +41,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Made:
-    """A backup that was made: where, its bytes, its files, and the jobs that went away while they were copied."""
+    """A backup that was made: where, its bytes, its files, and the jobs that went away while they were copied.
+
+    ``damaged`` says of databases other than the ledger why they could not be copied.
+    """
 
     path: Path
     size: int
     files: int
     incomplete: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 def target_for(asked: Path, wanted: Wanted) -> Path:
@@ -67,7 +71,7 @@ def make(sources: Sources, target: Path, wanted: Wanted, *, running: bool) -> Ma
     part = target.with_name(f".{target.name}.part")
     try:
         with tempfile.TemporaryDirectory(prefix=".magickbox-backup-", dir=target.parent) as aside:
-            told, files = _write(sources, part, wanted, Path(aside), running)
+            told, copied = _write(sources, part, wanted, Path(aside), running)
         if read_archive(part) != told:
             raise BackupError(f"{target}: what was read back is not what was written")
         os.link(part, target)  # unlike a rename it never takes the place of another file
@@ -76,17 +80,17 @@ def make(sources: Sources, target: Path, wanted: Wanted, *, running: bool) -> Ma
     finally:
         part.unlink(missing_ok=True)
     fsync_folder(target.parent)
-    return Made(target, target.stat().st_size, files, told.incomplete)
+    return Made(target, target.stat().st_size, copied.files, told.incomplete, tuple(copied.damaged))
 
 
-def _write(sources: Sources, part: Path, wanted: Wanted, aside: Path, running: bool) -> tuple[Told, int]:
+def _write(sources: Sources, part: Path, wanted: Wanted, aside: Path, running: bool) -> "tuple[Told, _Copying]":
     part.unlink(missing_ok=True)
     with (
         open(part, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file,
         ArchiveWriter(file, compressed=not part.name.endswith(".tar.part")) as archive,
     ):
         copying = _Copying(archive)
-        copies = _copy_databases(sources, aside)
+        copies = _copy_databases(sources, aside, copying.damaged)
         copying.each(copies)
         schema = schema_of(copies[0][1])
         copying.each(papers(sources))
@@ -98,17 +102,24 @@ def _write(sources: Sources, part: Path, wanted: Wanted, aside: Path, running: b
         told = Told(to_text(now()), __version__, schema, wanted.jobs, running, tuple(copying.gone), outside(sources))
         archive.finish(told)
     fsync_file(part)
-    return told, copying.files
+    return told, copying
 
 
-def _copy_databases(sources: Sources, aside: Path) -> list[Entry]:
-    """Consistent copies of the databases, as entries of the archive."""
+def _copy_databases(sources: Sources, aside: Path, damaged: list[str]) -> list[Entry]:
+    """Consistent copies of the databases, as entries of the archive; only the ledger's damage is the end of it."""
     found = databases(sources.data)
     if not found or found[0][1] != sources.data.ledger:
         raise BackupError(f"{sources.data.ledger}: no ledger there; has a box ever run on this data folder?")
-    for _, path in found:
-        copy_database(path, aside / path.name)
-    return [(name, aside / path.name) for name, path in found]
+    copied = []
+    for name, path in found:
+        try:
+            copy_database(path, aside / path.name)
+            copied.append((name, aside / path.name))
+        except LedgerError as exc:
+            if path == sources.data.ledger:
+                raise
+            damaged.append(str(exc))
+    return copied
 
 
 def _copy_jobs(sources: Sources, copying: "_Copying", ledger: Path) -> None:
@@ -130,6 +141,7 @@ class _Copying:
     def __init__(self, archive: ArchiveWriter) -> None:
         self._archive, self.files = archive, 0
         self.gone: list[str] = []
+        self.damaged: list[str] = []
 
     def add(self, name: str, path: Path) -> None:
         self._archive.add(name, path)

@@ -40,7 +40,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def run_backup(args: argparse.Namespace) -> int:
-    """Make it, and say what is in it."""
+    """Make it, and say what is in it; 1 if something that should be could not be copied."""
     data, found = places.used_data_folder(args), places.places(args)
     others = _tls_files(args)
     sources = Sources(data, found.routing, places.config_file(args), found.processors, others)
@@ -56,7 +56,7 @@ def run_backup(args: argparse.Namespace) -> int:
         print(f"{len(made.incomplete)} jobs were deleted while they were copied; they are not in it")
     if args.keep:
         forget_older(made.path.parent, args.keep, lambda line: print(shown(line)))
-    return 0
+    return complain("\n".join(f"not in it: {shown(why)}" for why in made.damaged)) if made.damaged else 0
 
 
 def _tls_files(args: argparse.Namespace) -> tuple[Path, ...]:
