@@ -1,7 +1,7 @@
 """The catalogue: filled from real images, found by what people know of a study, gone with its job."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +181,24 @@ def test_the_ledger_has_nothing_of_it(archive: Archive) -> None:
     connection.close()
     assert "1.2.3.4.1.2" in dump
     assert not [word for word in ("ller", "4711", "ACC77", "Knie") if word in dump]
+
+
+def test_trouble_is_told_once_and_is_over_when_it_is_over(archive: Archive) -> None:
+    told: list[tuple[str, str, Mapping[str, object]]] = []
+    job, ledger = study(archive, **SAID), archive.box.data.ledger
+    ledger.rename(away := ledger.with_name("away"))
+    try:
+        cataloguing = Cataloguing(
+            archive.catalogue, Reader(ledger), lambda job: archive.box.data.jobs / job, lambda *line: told.append(line)
+        )
+        cataloguing.start()
+        until(lambda: bool(told), 20, "the trouble")
+    finally:
+        away.rename(ledger)
+    until(lambda: archive.catalogue.known() == {job.id}, 20, "the catalogue")
+    cataloguing.stop()
+    assert [(level, event) for level, event, _ in told] == [("warning", "catalogue-waits")]
+    assert "no ledger there" in str(told[0][2]["reason"])
 
 
 def test_the_thread_catalogues_and_ends(archive: Archive) -> None:

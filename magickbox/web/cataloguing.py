@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from magickbox.errors import MagickboxError
 from magickbox.job import HAS_FOLDER, JobState
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Reads, jobs
+from magickbox.logs import Note, Seldom, silent
 from magickbox.web.catalogue import Catalogue, beginnings, read_study
 
 PAUSE = 1.0
@@ -20,8 +22,11 @@ _AT_ONCE = 200
 class Cataloguing:
     """Looks at what is new once a second, at what there was before the start in between, newest first."""
 
-    def __init__(self, catalogue: Catalogue, ledger: Reads, folder_of: Callable[[str], Path]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, ledger: Reads, folder_of: Callable[[str], Path], note: Note = silent
+    ) -> None:
         self._catalogue, self._ledger, self._folder_of = catalogue, ledger, folder_of
+        self._seldom = Seldom(note)
         self._stopping = threading.Event()
         self._seen = -1  # number of the last line of the history that was looked at
         self._old: list[str] = []  # jobs still to be looked at, the newest last
@@ -43,8 +48,10 @@ class Cataloguing:
         while not self._stopping.is_set():
             try:
                 busy = self.look()
-            except Exception:  # noqa: BLE001  # worker boundary: there is another round
+            except Exception as exc:  # noqa: BLE001  # worker boundary: there is another round
                 busy = False
+                why = exc if isinstance(exc, MagickboxError) else repr(exc)
+                self._seldom.note("", "warning", "catalogue-waits", {"reason": why})
             self._stopping.wait(0.0 if busy else PAUSE)
 
     def look(self) -> bool:

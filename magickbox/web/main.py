@@ -62,7 +62,7 @@ def main() -> int:
         return 1
     log = LogFile(start.places.data.logs / "window.log")
     windowlog.install(log.note)
-    cataloguing = Cataloguing(context.catalogue, context.ledger, lambda job: context.data.jobs / job)
+    cataloguing = Cataloguing(context.catalogue, context.ledger, lambda job: context.data.jobs / job, log.note)
     cataloguing.start()
     try:
         threading.Thread(target=context.pictures.warm, name="warm", daemon=True).start()
