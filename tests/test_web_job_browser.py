@@ -75,16 +75,21 @@ def test_new_jobs_and_their_end_are_seen_without_a_reload(
     assert page.evaluate("window.same") is True
 
 
-def test_a_run_that_begins_is_seen_by_who_waits_for_it(
-    page: "Page", address: str, office: Office, tmp_path: Path
-) -> None:
-    job = office.job("COPY")
-    office.operator.post(f"/api/v1/jobs/{job}/rerun")
-    until(lambda: any(each.rerun_of == job for each in all_jobs(office.root)), 20, "the rerun")
-    new = next(each.id for each in all_jobs(office.root) if each.rerun_of == job)
-    page.goto(f"{address}/jobs/{new}")
-    page.locator("pre[data-log]", has_text="copied").wait_for(timeout=20000)
-    page.locator(".jobhead .badge.done").wait_for(timeout=20000)
+def test_the_way_of_a_job_is_seen_without_a_reload(page: "Page", address: str, office: Office, tmp_path: Path) -> None:
+    script = office.root / "processors" / "LATE"
+    script.write_text('#!/bin/sh\nsleep 6\necho copying\ncp "$1"/* "$2"/\n')
+    script.chmod(0o755)
+    send(office.port, study(tmp_path / "late", 2), "LATE")
+    until(lambda: any(job.called_ae == "LATE" for job in all_jobs(office.root)), 30, "the job")
+    page.goto(f"{address}/jobs/{office.job('LATE')}")
+    page.locator("#whytable .empty").wait_for()
+    page.evaluate("window.same = true")
+    page.locator("pre[data-log]", has_text="copying").wait_for(timeout=30000)
+    page.locator("#head .badge.done").wait_for(timeout=20000)
+    page.locator("#whytable", has_text="Decision 1").wait_for()
+    page.locator("#series .strip-part", has_text="OUTPUT").locator("img").first.wait_for()
+    page.locator("#happened", has_text="receipt written").wait_for()
+    assert page.evaluate("window.same") is True
 
 
 def test_a_running_processor_is_followed_and_held(page: "Page", address: str, office: Office, tmp_path: Path) -> None:

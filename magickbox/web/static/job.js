@@ -43,6 +43,7 @@ async function refresh() {
   const answer = await fetch(`${location.pathname}/part`).catch(() => null); // the window may be restarting
   if (!answer?.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const was = stateNow();
   for (const id of PARTS) {
     const [part, found] = [document.getElementById(id), fresh.getElementById(id)];
     if (part && found && !part.querySelector("details[open]") && !part.contains(document.activeElement)) {
@@ -50,6 +51,18 @@ async function refresh() {
       part.replaceChildren(...found.childNodes);
       if (list) part.querySelector(".timeline").scrollTop = list;
     }
+  }
+  if (stateNow() !== was) showMore(stateNow());
+}
+
+const stateNow = () => head.querySelector("h1 .badge").textContent;
+
+// What a new state brings: results to look at, and a decision.
+function showMore(state) {
+  if (["deleting", "deleted", "lost"].includes(state)) return;
+  window.htmx.ajax("GET", `${location.pathname}/series`, { target: "#series", swap: "outerHTML" });
+  if (["delivering", "done", "attention"].includes(state) && document.querySelector("#whytable .empty")) {
+    window.htmx.ajax("GET", `${location.pathname}/why?when=decided`, { target: "#whytable" });
   }
 }
 
