@@ -168,31 +168,46 @@ def waiting(tx: Transaction, lane: Lane) -> int:
 
 
 def overview(tx: Transaction) -> list[QueueLine]:
-    """Every destination that anything was ever to go to, by name."""
-    rows = tx.execute(
-        "SELECT lane, sum(state = 'OPEN'), sum(state = 'DEAD'),"
-        " min(CASE WHEN state = 'OPEN' THEN opened END), min(CASE WHEN state = 'OPEN' THEN next_try END)"
-        " FROM deliveries GROUP BY lane"
+    """Every destination that anything was ever to go to, by name; what has arrived is not looked at."""
+    lines = [_line(tx, name) for name in _all_lanes(tx)]
+    others = tx.execute(
+        "SELECT name FROM queues WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = queues.name)"
     ).fetchall()
-    lines = []
-    for name, n_open, n_dead, opened, next_try in rows:
-        state, first, soonest = state_of(tx, str(name)), _moment(opened), _moment(next_try)
-        if state.circuit.is_open:
-            soonest = soonest and state.circuit.next_probe
-        lines.append(QueueLine(str(name), state, int(n_open), int(n_dead), first, soonest))
-    others = tx.execute("SELECT name FROM queues WHERE name NOT IN (SELECT lane FROM deliveries)").fetchall()
     for name in (str(row[0]) for row in others):  # all that it was to get has moved to another member of its group
         state = state_of(tx, name)
         lines.append(QueueLine(name, state, 0, 0, None, state.circuit.next_probe if state.circuit.is_open else None))
     return sorted(lines, key=lambda line: line.name)
 
 
+def _all_lanes(tx: Transaction) -> list[Lane]:
+    """Every destination of any delivery; looks at one delivery of each."""
+    rows = tx.execute(
+        "WITH RECURSIVE each(lane) AS (SELECT min(lane) FROM deliveries UNION ALL"
+        " SELECT (SELECT min(lane) FROM deliveries WHERE lane > each.lane) FROM each WHERE each.lane IS NOT NULL)"
+        " SELECT lane FROM each WHERE lane IS NOT NULL"
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _line(tx: Transaction, name: Lane) -> QueueLine:
+    of_lane = "FROM deliveries WHERE lane = ? AND state = ?"
+    n_open, opened = tx.execute(f"SELECT count(*), min(opened) {of_lane}", (name, DeliveryState.OPEN)).fetchone()
+    (soonest,) = tx.execute(f"SELECT min(next_try) {of_lane}", (name, DeliveryState.OPEN)).fetchone()
+    (n_dead,) = tx.execute(f"SELECT count(*) {of_lane}", (name, DeliveryState.DEAD)).fetchone()
+    state, next_try = state_of(tx, name), _moment(soonest)
+    if state.circuit.is_open:
+        next_try = next_try and state.circuit.next_probe
+    return QueueLine(name, state, int(n_open), int(n_dead), _moment(opened), next_try)
+
+
 def newest_destination(tx: Transaction, lane: Lane) -> Destination:
     """The destination of the newest delivery of a queue; raises NotFound."""
-    found = deliveries.select(tx, "FROM deliveries WHERE lane = ? ORDER BY id DESC LIMIT 1", (lane,))
-    if not found:
+    of_state = "SELECT max(id) FROM deliveries WHERE state = ? AND lane = ?"  # an index has each of them at its end
+    newest = (tx.execute(of_state, (state, lane)).fetchone()[0] for state in DeliveryState)
+    number = max((int(each) for each in newest if each is not None), default=None)
+    if number is None:
         raise NotFound(f"nothing was ever to be sent to {lane}")
-    return found[0].destination
+    return deliveries.get(tx, number).destination
 
 
 def find(tx: Transaction, name: str) -> QueueLine:

@@ -64,7 +64,7 @@ export function mount(field, schema, check, told) {
         drawSelection(), bracketMatching(), closeBrackets(), highlightSelectionMatches(), search({ top: true }),
         indentUnit.of("  "), lintGutter(), linter(source, { delay: PAUSE }), ruleLanguage(schema), look,
         EditorView.darkTheme.of(matchMedia("(prefers-color-scheme: dark)").matches), EditorView.lineWrapping,
-        EditorView.contentAttributes.of({ "aria-label": field.getAttribute("aria-label") ?? "Rules" }),
+        EditorView.contentAttributes.of({ tabindex: "0", "aria-label": field.getAttribute("aria-label") ?? "Rules" }),
         EditorState.readOnly.of(field.readOnly),
         EditorView.updateListener.of((update) => {
           if (!update.docChanged) return;
