@@ -16,6 +16,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.errors import InvalidDicomError
 
 from magickbox.destination import DicomDestination
 from magickbox.scu.upperlayer import Timeouts
@@ -81,6 +82,13 @@ class StoreScp:
     def destination(self) -> DicomDestination:
         """How to call it."""
         return DicomDestination("127.0.0.1", self.port, "BOX", "STORESCP")
+
+    def arrived(self) -> set[str]:
+        """The SOP Instance UIDs of what is there; nothing as long as a file is being written."""
+        try:
+            return set(self.stored())
+        except (InvalidDicomError, AttributeError):
+            return set()
 
     def stored(self) -> dict[str, Path]:
         """The files that are there, by SOP Instance UID."""

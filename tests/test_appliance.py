@@ -184,7 +184,7 @@ def test_a_study_goes_through_and_a_power_cut_loses_nothing(disks: Path) -> None
         port = free_port()
         key = let_in(disks)
         with booted(disks, "6G", **{"network-config": disks / "network", "ssh-port": port}) as machine:
-            wait_for(lambda: acknowledged <= set(pacs.stored()), "all that was acknowledged", BOOT)
+            wait_for(lambda: acknowledged <= pacs.arrived(), "all that was acknowledged", BOOT)
             wait_for(lambda: "Overall exposure" in machine.said(), "the end of the boot", BOOT)
             assert "10.0.2.33" in machine.said().partition("RESOLVES")[2]
             assert not re.search(r"LISTENS udp.*:68 ", machine.said())  # no DHCP any more
@@ -220,7 +220,7 @@ def send_a_study(machine: Machine, folder: Path, pacs: StoreScp) -> None:
     files = new_study(folder / "first", 5)
     command = [dcmtk("storescu"), "-aec", "COPY", "127.0.0.1", str(machine.dicom), *map(str, files)]
     subprocess.run(command, check=True, env={**os.environ, "TCP_NODELAY": "1"}, timeout=300)
-    wait_for(lambda: set(pacs.stored()) == {item_of(file).sop_instance for file in files}, "the results", BOOT)
+    wait_for(lambda: pacs.arrived() == {item_of(file).sop_instance for file in files}, "the results", BOOT)
 
 
 def cut_the_power(machine: Machine, folder: Path) -> set[str]:

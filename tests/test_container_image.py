@@ -102,7 +102,7 @@ def test_a_study_goes_through_a_container_without_privileges(engine: Podman, ima
         files = [sample("CT_small.dcm"), sample("MR_small.dcm")]
         command = [dcmtk("storescu"), "-aec", "identity", "127.0.0.1", str(port), *map(str, files)]
         subprocess.run(command, check=True, env={**os.environ, "TCP_NODELAY": "1"}, timeout=60)
-        wait_for(lambda: set(pacs.stored()) == {item_of(file).sop_instance for file in files}, "the results", 60)
+        wait_for(lambda: pacs.arrived() == {item_of(file).sop_instance for file in files}, "the results", 60)
     assert engine.ask("healthcheck", "run", name) == ""
     assert re.fullmatch(r"uid=10001\S* gid=10001\S* groups=10001\S*", engine.ask("exec", name, "id"))
     assert "Read-only file system" in written(engine, name, "/opt/x")
