@@ -77,4 +77,4 @@ def page_of(browser: "Browser", address: str, name: str, password: str, **contex
     page.wait_for_url(f"{address}/")
     yield page
     opened.close()
-    assert wrong == []
+    assert wrong == [], wrong

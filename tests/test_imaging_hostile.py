@@ -33,7 +33,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Pictures]]:
 
     def start(**limits: float) -> Pictures:
         data = prepared(tmp_path / f"box{len(opened)}")
-        opened.append(Pictures(data, limits=Limits(workers=1, **limits)))  # type: ignore[arg-type]
+        opened.append(Pictures(data, limits=Limits(**{"workers": 1, **limits})))  # type: ignore[arg-type]
         return opened[-1]
 
     yield start
@@ -190,6 +190,34 @@ def test_a_worker_that_is_killed_once_costs_nothing_and_twice_its_picture(
     assert isinstance(results[0], Rendered), results[0]
     assert results[1] == Unseen("the process that decoded it ended with SIGKILL")
     goes_on(pictures)
+
+
+def test_who_kills_all_workers_costs_no_picture(make: Callable[..., Pictures], tmp_path: Path) -> None:
+    pictures = make(workers=2)
+    shown, results = slow(pictures, tmp_path / "slow"), list[Rendered | Unseen]()
+    both = [threading.Thread(target=ask, args=(results, pictures, shown, Wish("png", window=(1, n)))) for n in (1, 2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(60)
+    assert len(workers_of(pictures)) == 2  # idle now
+    third = threading.Thread(target=ask, args=(results, pictures, shown, Wish("png", window=(1, 3))))
+    third.start()
+    at_work(third, shown, [])
+    for worker in workers_of(pictures):
+        os.kill(worker, signal.SIGKILL)
+    third.join(60)
+    assert all(isinstance(each, Rendered) for each in results), results
+
+
+def workers_of(pictures: Pictures) -> list[int]:
+    """The worker processes that keep, or kept, a file of these pictures open."""
+    found = []
+    for each in workers():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if any(str(pictures.data.root) in file.path for file in each.open_files()):
+                found.append(each.pid)
+    return found
 
 
 def ask(results: list[Rendered | Unseen], pictures: Pictures, shown: Shown, wish: Wish) -> None:

@@ -76,7 +76,7 @@ class Workers:
         """What a worker answers; waits for a free one. ``again`` is called before a request is made a second time."""
         killed = 0
         while True:
-            worker = self._take()
+            worker = self._take(fresh=killed > 0)
             if isinstance(worker, Failed):
                 return worker
             answer = worker.ask(request, self._limits.seconds)
@@ -103,17 +103,31 @@ class Workers:
         for worker in idle:
             worker.kill()
 
-    def _take(self) -> "_Worker | Failed":
+    def _take(self, *, fresh: bool) -> "_Worker | Failed":
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._busy) < self._limits.workers)
             if self._closed:
                 return Failed(Why.STOPPING)
             try:
-                worker = self._idle.pop() if self._idle else _Worker(self._module, self._limits)
+                worker = self._idle_one(fresh=fresh) or _Worker(self._module, self._limits)
             except OSError as exc:
                 return Failed(Why.NO_PROCESS, exc.strerror or type(exc).__name__)
             self._busy.add(worker)
             return worker
+
+    def _idle_one(self, *, fresh: bool) -> "_Worker | None":
+        """An idle worker that lives; None if a ``fresh`` one is to take the place of an idle one.
+
+        Who kills one often kills all: an idle one that dies just now would count as the second death of a request.
+        """
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_alive() and not fresh:
+                return worker
+            worker.kill()
+            if fresh:
+                break
+        return None
 
     def _give_back(self, worker: "_Worker", *, fit: bool) -> None:
         keep = fit and worker.requests < self._limits.files
@@ -156,6 +170,10 @@ class _Worker:
             return Failed(Why.DIED, self._how_it_ended())
         answer: Answer = json.loads(line)
         return answer
+
+    def is_alive(self) -> bool:
+        """False once its process has ended."""
+        return self._process.poll() is None
 
     def _line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None
