@@ -2,17 +2,22 @@
 
 import io
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boxes import Image, TestBox
 from boxprocess import until
+from pydicom.data import get_testdata_file
 from starlette.testclient import TestClient
-from webbox import Desk, desk
+from test_web_box import children_of
+from webbox import Desk, desk, serving
 
+from magickbox.cli.main import main
 from magickbox.ledger import Ledger, jobs
 from magickbox.web.principal import Role
 
@@ -238,3 +243,31 @@ def test_a_job_whose_files_are_gone_cannot_be_tried(office: Desk) -> None:
     job, client = a_job(office), office.client(Role.OPERATOR)
     (office.context.data.jobs / job).rename(office.context.data.root / "elsewhere")
     assert client.post("/api/v1/trials", json={"processor": "Proc", "job": job}).status_code == 404
+
+
+def processes(word: bytes) -> list[int]:
+    """Those that have this word on their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and word in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_a_test_run_ends_with_the_window(tmp_path: Path, sandbox: str) -> None:
+    word = f"{6000 + os.getpid() % 1000}.{'7' if sandbox == 'off' else '3'}"
+    with serving(tmp_path / "data", "--sandbox", sandbox) as box:
+        (box.root / "processors" / "Long.sh").write_text(f"#!/bin/sh\nsleep {word}\n")
+        (box.root / "processors" / "Long.sh").chmod(0o755)
+        client = box.client(Role.OPERATOR)
+        sample = str(get_testdata_file("CT_small.dcm"))
+        assert main(["send", "127.0.0.1", str(box.port), sample, "--called", "Other"]) == 0
+        until(lambda: client.get("/api/v1/jobs").json()["items"], what="the job")
+        job = client.get("/api/v1/jobs").json()["items"][0]["id"]
+        assert client.post("/api/v1/trials", json={"processor": "Long", "job": job}).status_code == 202
+        until(lambda: processes(word.encode()), what="the run")
+        (window,) = children_of(box.process.pid)
+        os.kill(window, signal.SIGKILL)
+        until(lambda: not processes(word.encode()), what="the end of the run")

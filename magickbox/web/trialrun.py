@@ -26,10 +26,10 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Make the run; 1 with a line on standard error if it cannot be made."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was stopped"))  # by way of what ends the run
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(sys.argv[1]):
         return 1  # the window is gone
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was stopped"))  # by way of what ends the run
     start = from_line(sys.stdin.buffer.readline())
     asked = json.loads(sys.stdin.buffer.readline())
     try:
