@@ -30,7 +30,7 @@ from magickbox.logs import Note, Seldom
 from magickbox.owncalls import OwnCalls
 from magickbox.processor import Group
 from magickbox.proof import INVALID_ARGUMENT, Report
-from magickbox.traffic import Traffic
+from magickbox.traffic import Times, Traffic
 
 RETRY = 2.0
 OUT_OF_RESOURCES = 0xA700
@@ -81,7 +81,7 @@ class Receive:
         self._put_off: dict[str, int] = {}
         self._policy_now = policy
         self._order = 0
-        self.traffic = Traffic()
+        self.traffic, self.times = Traffic(), Times()
         self._seldom = Seldom(note)
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._stopping = threading.Event()
@@ -198,6 +198,7 @@ class Receive:
         try:
             if isinstance(event, _Stored):
                 self.traffic.count(instances=1, bytes=event.instance.size)
+                self.times.take(event.instance.took)
                 self._gather(event.association, event.instance)
             elif isinstance(event, _Ended):
                 self._end(event)

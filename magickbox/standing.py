@@ -41,6 +41,7 @@ def standing(
         ],
         "open_connections": receiver.connections,
         "received": receive.traffic.numbers(),
+        "answers": receive.times.numbers(),
         "behind": receive.behind(),
         "gathering": [
             {"calling": key.calling_ae, "called": key.called_ae, "instances": count, "due": round(due, 1)}

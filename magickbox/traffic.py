@@ -1,7 +1,30 @@
 """What has come to the port since the box started, in numbers."""
 
 import threading
+from bisect import bisect_left
 from dataclasses import dataclass, field
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Times:
+    """How long instances took from their command to being safe, in seconds: how many within each of ``BOUNDS``.
+
+    Written by one thread, read by any.
+    """
+
+    def __init__(self) -> None:
+        self._within = [0] * (len(BOUNDS) + 1)
+        self._total = 0.0
+
+    def take(self, microseconds: int) -> None:
+        """One more."""
+        self._within[bisect_left(BOUNDS, microseconds / 1e6)] += 1
+        self._total += microseconds / 1e6
+
+    def numbers(self) -> dict[str, object]:
+        """How many were within each bound but not within the one before, the last beyond all; and their sum."""
+        return {"bounds": list(BOUNDS), "counts": list(self._within), "seconds": round(self._total, 6)}
 
 
 @dataclass

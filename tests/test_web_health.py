@@ -72,6 +72,8 @@ def test_numbers_and_events_of_a_study(box: Serving) -> None:
     numbers = box.client().get("/metrics").text  # from this machine, without a token
     for line in ("magickbox_up 1.0", "magickbox_received_instances_total 1.0", 'magickbox_jobs{state="DONE"} 1.0'):
         assert line in numbers.splitlines()
+    assert 'magickbox_store_seconds_bucket{le="+Inf"} 1.0' in numbers.splitlines()
+    assert 0 < float(re.findall(r"^magickbox_store_seconds_sum (\S+)$", numbers, re.MULTILINE)[0]) < 30
     assert "CompressedSamples" not in numbers
     names = set(re.findall(r"^# TYPE (\w+)", numbers, re.MULTILINE))
     assert {"magickbox_disk_free_bytes", "magickbox_receiver_lag_instances", "magickbox_deliveries"} <= names

@@ -5,6 +5,7 @@ remembered and told by ``commit``: the dataset is drained before it is refused.
 """
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ class IncomingInstance:
     def __init__(
         self, folder: Path, shapes: Shapes, settle: Settle, sop_class: str, sop_instance: str, transfer_syntax: str
     ) -> None:
+        self._began = time.monotonic_ns()
         self._folder = folder
         self._name = ""
         self._shapes = shapes
@@ -168,4 +170,5 @@ class IncomingInstance:
             checksum=self._checksum.hexdigest(),
             file=name,
             arrived=arrived,
+            took=(time.monotonic_ns() - self._began) // 1000,
         )

@@ -71,7 +71,7 @@ def from_instance(i: Instance) -> list[object]:
     """An instance as values; the inverse of ``Instance(*values)``."""
     return [
         i.sop_class, i.sop_instance, i.study, i.series, i.modality, i.transfer_syntax, i.size, i.checksum, i.file,
-        i.arrived,
+        i.arrived, i.took,
     ]  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """The box's numbers as Prometheus reads them: what the running box counts, what is in its ledger; no patient data."""
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from magickbox import __version__
@@ -60,6 +61,7 @@ def _of_status(status: dict[str, Any]) -> Iterator[Metric]:
         yield CounterMetricFamily(f"magickbox_received_{name}", meaning, status["received"][name])
     for key, (name, meaning) in _STANDING.items():
         yield GaugeMetricFamily(f"magickbox_{name}", meaning, status[key])
+    yield _answers(**status["answers"])
     yield GaugeMetricFamily(
         "magickbox_gathering_instances", "Instances of studies that are being gathered",
         sum(each["instances"] for each in status["gathering"]),
@@ -67,6 +69,13 @@ def _of_status(status: dict[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily("magickbox_rules_valid", "1 if the rules of the file are in force", _is(status, "rules"))
     yield GaugeMetricFamily("magickbox_ledger_writable", "1 if the ledger can be written", _is(status, "ledger"))
     yield GaugeMetricFamily("magickbox_processors_bad", "Drop-ins that cannot be used", len(status["bad_processors"]))
+
+
+def _answers(bounds: list[float], counts: list[int], seconds: float) -> Metric:
+    made = HistogramMetricFamily("magickbox_store_seconds", "From the command of a C-STORE to its being safe on disk")
+    buckets = zip([*map(str, bounds), "+Inf"], accumulate(counts), strict=True)
+    made.add_metric((), list(buckets), seconds)
+    return made
 
 
 def _is(status: dict[str, Any], what: str) -> float:

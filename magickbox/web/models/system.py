@@ -14,6 +14,14 @@ class Received(BaseModel):
     refused: int = Field(description="instances refused for good")
 
 
+class Answers(BaseModel):
+    """How long instances took from their command to being safe on disk, since the start."""
+
+    bounds: list[float] = Field(description="in seconds")
+    counts: list[int] = Field(description="within each bound, but not within the one before; the last beyond all")
+    seconds: float = Field(description="of all together")
+
+
 class OpenAssociation(BaseModel):
     """An association that is open now."""
 
@@ -60,6 +68,7 @@ class Status(BaseModel):
                         "associations": 12, "rejected": 0, "instances": 5200, "bytes": 2730000000, "put_off": 0,
                         "refused": 0,
                     },
+                    "answers": {"bounds": [0.001, 0.01, 0.1], "counts": [4100, 1099, 1, 0], "seconds": 6.1},
                     "behind": 0,
                     "gathering": [{"calling": "CT1", "called": "ProcRSI", "instances": 87, "due": 28.2}],
                     "jobs_waiting": 0, "receiving_pause": 0.0, "rules_problem": None, "bad_processors": [],
@@ -77,6 +86,7 @@ class Status(BaseModel):
     open_connections: int
     associations: list[OpenAssociation] = Field(description="the open ones, at most 200")
     received: Received
+    answers: Answers
     behind: int = Field(description="acknowledged instances that the coordinator has not taken yet")
     gathering: list[Gathered]
     jobs_waiting: int = Field(description="for a processor")
