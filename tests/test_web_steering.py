@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from boxes import Image, TestBox
 from browser import chromium, listening, page_of
+from planned import entry, routed
 from webbox import NAMES, PASSWORD, Desk, desk
 
+from magickbox.destination import DicomDestination
 from magickbox.ledger import Ledger
 from magickbox.web.principal import Role
 
@@ -125,3 +127,12 @@ def test_a_phone_needs_no_scrolling_sideways(browser: "Browser", address: str, p
         page.goto(address + path)
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_queue_is_shown_as_it_changes(page: "Page", address: str, office: Desk) -> None:
+    page.goto(f"{address}/destinations")
+    page.get_by_text("nothing sent yet").wait_for()
+    ledger = Ledger(office.context.data.ledger)
+    routed(ledger, entry(DicomDestination("127.0.0.1", 1, "BOX", "PACS")), name="other")
+    ledger.close()
+    page.locator("#queues .badge", has_text="running").wait_for()
