@@ -207,3 +207,5 @@ def test_without_javascript_there_are_pictures_and_links(browser: "Browser", add
         page.get_by_role("link", name="Previous").click()
         page.locator(".strip a[data-place=output]").first.click()
         assert "OUTPUT" in page.locator("figcaption").inner_text()
+        page.locator(".strip a").filter(has_text="SR").click()
+        assert page.locator("figure li").count() > 3
