@@ -267,7 +267,7 @@ def test_a_test_run_ends_with_the_window(tmp_path: Path, sandbox: str) -> None:
         until(lambda: client.get("/api/v1/jobs").json()["items"], what="the job")
         job = client.get("/api/v1/jobs").json()["items"][0]["id"]
         assert client.post("/api/v1/trials", json={"processor": "Long", "job": job}).status_code == 202
-        until(lambda: processes(word.encode()), what="the run")
+        until(lambda: bool(processes(word.encode())), what="the run")
         (window,) = children_of(box.process.pid)
         os.kill(window, signal.SIGKILL)
         until(lambda: not processes(word.encode()), what="the end of the run")
