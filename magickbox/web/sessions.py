@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 
 from itsdangerous import BadSignature, Signer
 
 from magickbox.clock import from_text, now, to_text
 from magickbox.web.principal import Principal, Role
-from magickbox.web.store import Store
+from magickbox.web.store import Store, StoreTrouble
 from magickbox.web.users import secret_digest
 
 IDLE, LONGEST = timedelta(hours=12), timedelta(days=7)
@@ -72,7 +73,7 @@ class Sessions:
         at = now()
         if at - from_text(seen) >= _NOTED_EVERY:
             expires = min(at + IDLE, from_text(began) + LONGEST)
-            with self._store.writing() as tx:
+            with suppress(StoreTrouble), self._store.writing() as tx:  # who only looks can look all the same
                 tx.execute(
                     "UPDATE sessions SET seen = ?, expires = ? WHERE digest = ?",
                     (to_text(at), to_text(expires), digest),

@@ -2,13 +2,14 @@
 
 import secrets
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from magickbox.clock import from_text, now, to_text
 from magickbox.errors import ConfigError, NotFound
 from magickbox.web.principal import Principal, Role
-from magickbox.web.store import Store
+from magickbox.web.store import Store, StoreTrouble
 from magickbox.web.users import secret_digest
 
 SCOPES = {"read": Role.VIEWER, "operate": Role.OPERATOR, "admin": Role.ADMIN}
@@ -90,5 +91,5 @@ class Tokens:
 
     def _note(self, number: int, seen: str | None) -> None:
         if seen is None or now() - from_text(seen) >= _NOTED_EVERY:
-            with self._store.writing() as tx:
+            with suppress(StoreTrouble), self._store.writing() as tx:  # who only looks can look all the same
                 tx.execute("UPDATE tokens SET seen = ? WHERE id = ?", (to_text(now()), number))
