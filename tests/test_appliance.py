@@ -60,8 +60,7 @@ runcmd:
 """
 FIXED = """version: 2
 ethernets:
-  first:
-    match: { name: "en*" }
+  "en*":
     addresses: [10.0.2.15/24]
     gateway4: 10.0.2.2
     nameservers: { addresses: [10.0.2.33] }
@@ -112,7 +111,7 @@ def booted(folder: Path, data_size: str, **more: object) -> Iterator[Machine]:
     }  # fmt: skip
     command = [
         str(ROOT / "vm" / "boot"),
-        *(str(part) for key, value in options.items() for part in (f"--{key}", value)),
+        *(str(part) for key, value in {**options, **more}.items() for part in (f"--{key}", value)),
     ]
     machine = Machine(*ports, serial, monitor, subprocess.Popen(command, stdin=subprocess.DEVNULL))
     try:
@@ -176,18 +175,17 @@ def new_study(folder: Path, count: int) -> list[Path]:
 def test_a_study_goes_through_and_a_power_cut_loses_nothing(disks: Path) -> None:
     with storescp(disks / "arrived") as pacs:
         write_user_data(disks, pacs.port)
-        with booted(disks, "4G") as machine:
+        (disks / "network").write_text(FIXED)
+        network = {"network-config": disks / "network"}
+        with booted(disks, "4G", **network) as machine:
             look_at_the_first_boot(machine)
             send_a_study(machine, disks, pacs)
             acknowledged = cut_the_power(machine, disks)
-        (disks / "network").write_text(FIXED)
         port = free_port()
         key = let_in(disks)
-        with booted(disks, "6G", **{"network-config": disks / "network", "ssh-port": port}) as machine:
+        with booted(disks, "6G", **network, **{"ssh-port": port}) as machine:
             wait_for(lambda: acknowledged <= pacs.arrived(), "all that was acknowledged", BOOT)
             wait_for(lambda: "Overall exposure" in machine.said(), "the end of the boot", BOOT)
-            assert "10.0.2.33" in machine.said().partition("RESOLVES")[2]
-            assert not re.search(r"LISTENS udp.*:68 ", machine.said())  # no DHCP any more
             assert ssh(port, "-i", str(key)).stdout == "admin\n"
             assert "Permission denied (publickey)" in ssh(port, "-o", "PubkeyAuthentication=no").stderr
             machine.tell("system_powerdown")
@@ -209,6 +207,8 @@ def look_at_the_first_boot(machine: Machine) -> None:
     assert "NIGHT Finished magickbox-nightly.service - Nightly backup and check of magickbox." in night
     listens = {line.split()[5] for line in said.splitlines() if line.startswith("LISTENS tcp")}
     assert {where for where in listens if not where.startswith("127.0.0.")} == {"0.0.0.0:11112", "0.0.0.0:8080"}
+    assert "10.0.2.33" in said.partition("RESOLVES")[2]
+    assert not re.search(r"LISTENS udp.*:68 ", said)  # a fixed address: no DHCP
     wait_for(lambda: "first log-in: " in machine.said(), "the link", 60)
     (path,) = re.findall(r"first log-in: http://procbox:8080(/setup/\S+)", machine.said())
     with urllib.request.urlopen(f"http://127.0.0.1:{machine.web}{path}", timeout=30) as page:
