@@ -7,20 +7,18 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from magickbox import __version__
-from magickbox.web import health, problems
+from magickbox.web import describing, health, problems
 from magickbox.web.api.overview import Rates
 from magickbox.web.api.processors import LARGEST
 from magickbox.web.assets import Assets, assets_router
 from magickbox.web.context import Context
+from magickbox.web.describing import API
 from magickbox.web.events import Hub
 from magickbox.web.pages.frame import environment, error_page
 from magickbox.web.routes import resources, screens
 from magickbox.web.shield import Shield, known_hosts
 from magickbox.web.uploads import MOST_FILE
 
-API = "/api/v1"
-BEARER = "made on the page Account, or by POST /api/v1/tokens in a session"
-CSRF = "of the page; what changes something brings its value back in the header X-CSRF-Token"
 # The longest bodies in bytes where they may be longer than usual (shield.BODY), by the beginning of the path.
 BODIES: Mapping[str, int] = {
     "/api/v1/rules": 4 << 20,
@@ -47,17 +45,10 @@ class App(FastAPI):
         self.state.context = context
 
     def openapi(self) -> dict[str, Any]:
-        """FastAPI's description, and how one proves who one is."""
+        """FastAPI's description, completed."""
         if not self.openapi_schema:
             described = super().openapi()
-            described["components"]["securitySchemes"] = {
-                "token": {"type": "http", "scheme": "bearer", "description": BEARER},
-                "session": {"type": "apiKey", "in": "cookie", "name": "magickbox-8080", "description": CSRF},
-            }
-            for path, methods in described["paths"].items():
-                if path.startswith(API):
-                    for each in methods.values():
-                        each["security"] = [{"token": []}, {"session": []}]
+            describing.complete(described)
         return dict(self.openapi_schema or {})
 
     def build_middleware_stack(self) -> ASGIApp:

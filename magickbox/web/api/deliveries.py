@@ -131,7 +131,7 @@ def list_items(
     return Page(items=lines, next=cursor_of(lines[-1].n) if len(found) > limit else None)
 
 
-@router.get("", summary="Deliveries, newest first")
+@router.get("", summary="Deliveries, newest first", responses={404: {}})
 def get_deliveries(box: In, _: Viewer, wanted: Wanted, cursor: Cursor = None, limit: Limit = 50) -> Page[DeliveryModel]:
     return list_deliveries(box, wanted, cursor, limit)
 

@@ -184,7 +184,7 @@ def read_version(box: In, _who: Viewer, version: str) -> WholeVersion:
 Which = Annotated[str, Query(max_length=64, description="a version, or `file` for the routing file as it is now")]
 
 
-@router.get("/compare", summary="What differs between two versions; no lines if nothing does")
+@router.get("/compare", summary="What differs between two versions; no lines if nothing does", responses={404: {}})
 def compare_versions(box: In, _who: Viewer, old: Which, new: Which = FILE) -> list[LineModel]:
     return _compared(_text(box, old), _text(box, new))
 

@@ -20,7 +20,12 @@ from magickbox.web.trials import Trial
 router = APIRouter(prefix="/trials", tags=["processors"])
 
 
-@router.post("", status_code=202, summary="Run a processor on a copy of a job's INPUT; the job is left alone")
+@router.post(
+    "",
+    status_code=202,
+    summary="Run a processor on a copy of a job's INPUT; the job is left alone",
+    responses={404: {}},
+)
 def begin_trial(request: Request, box: In, who: Operator, wanted: TrialRequest) -> TrialModel:
     """Exactly as the box would, with its sandbox and limits, in at most 15 minutes; one at a time."""
     processor = one_processor(box, who, wanted.processor)
