@@ -495,6 +495,24 @@ def test_what_is_kept_is_read_only_whatever_the_umask(peer: Peer) -> None:
     assert {path.stat().st_mode & 0o777 for path in peer.folder.path.glob("*.dcm")} == {0o444}
 
 
+def test_an_association_that_is_silent_keeps_no_thread_and_gets_another_one_later(peer: Peer) -> None:
+    def makers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "parts"]
+
+    others = makers()
+    for number in range(3):
+        peer.store(Image(f"1.2.{number}"))
+        prepare(peer, 1)
+    first = set(makers()) - set(others)
+    assert len(first) == 1
+    wait_for(lambda: not set(makers()) & first)
+    for number in range(3, 30):
+        peer.store(Image(f"1.2.{number}"))
+        prepare(peer, 1)
+    peer.folder.end(End.RELEASED, now())
+    assert not set(makers()) - set(others)
+
+
 def test_parts_made_ahead_leave_descriptors_for_connections(box: TestBox, peer: Peer) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))

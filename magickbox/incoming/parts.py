@@ -16,6 +16,7 @@ from magickbox.incoming.record import PART
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE = 0o444  # nobody changes what was received; our own descriptor still writes
 _MOST_AHEAD = 16
+_IDLE = 1.0  # seconds that the thread waits for the next instances; associations stay open for hours
 _HIGHEST = 0.5  # of the descriptors that this process may have: the others are for connections
 
 
@@ -31,6 +32,8 @@ class Parts:
         self._more = threading.Event()
         self._over = False
         self._maker: threading.Thread | None = None
+        self._is_making = False
+        self._lock = threading.Lock()
 
     def begin(self, folder: int) -> None:
         """Use the folder with that descriptor, which stays open until ``end``."""
@@ -54,10 +57,18 @@ class Parts:
         """Have more made if they run short: the more, the more instances have come."""
         if self._folder < 0 or len(self._ready) * 2 >= self._wanted():
             return
-        self._more.set()
-        if self._maker is None:
-            self._maker = threading.Thread(target=self._make_ahead, name="parts", daemon=True)
-            self._maker.start()
+        with self._lock:
+            self._more.set()
+            if self._is_making:
+                return
+            self._is_making = True
+        maker = threading.Thread(target=self._make_ahead, name="parts", daemon=True)
+        try:
+            maker.start()
+        except RuntimeError:  # the machine has no thread to give: instances make their own parts
+            self._is_making = False
+        else:
+            self._maker = maker
 
     def end(self) -> None:
         """Make no more; those that were not taken stay where they are."""
@@ -78,12 +89,19 @@ class Parts:
         return min(_MOST_AHEAD, self._taken)
 
     def _make_ahead(self) -> None:
-        while True:
-            self._more.wait()
+        while not self._is_idle():
             self._more.clear()
             if self._over:
                 return
             self._make_durable(self._wanted() - len(self._ready))
+
+    def _is_idle(self) -> bool:
+        """True if nobody has asked for more for a while; the next who does starts another thread."""
+        if self._more.wait(_IDLE):
+            return False
+        with self._lock:
+            self._is_making = self._more.is_set()
+            return not self._is_making
 
     def _make_durable(self, count: int) -> None:
         """Make that many; if the disk refuses there are none, for ``take`` makes its own, and tells if it cannot."""
