@@ -3,6 +3,8 @@
 import io
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from magickbox.errors import ConfigError, ForbiddenMove, NotFound
 from magickbox.web.accounts import accounts_of, blind_roles, open_store
 from magickbox.web.principal import Role
 from magickbox.web.store import StoreTrouble
-from magickbox.web.throttle import pause
+from magickbox.web.throttle import MOST_WAITING, pause
 
 ANOTHER = "another good one"
 
@@ -78,6 +80,33 @@ def test_mistakes_make_the_next_try_wait_also_for_who_knows_the_password(office:
     with office.context.store.writing() as tx:
         tx.execute("UPDATE failures SET until = ?", (to_text(now()),))
     assert log_in(client, "vera", PASSWORD) == 303
+
+
+def test_a_burst_of_tries_has_no_more_than_tries_one_by_one(office: Desk) -> None:
+    longest = (to_text(now()), "account vera")  # after so many mistakes the next one makes everybody wait a minute
+    with office.context.store.writing() as tx:
+        tx.execute("INSERT INTO failures (count, until, subject) VALUES (50, ?, ?)", longest)
+    clients = [new_client(office) for _ in range(6)]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda client: log_in(client, "vera", "wrong"), clients))
+    assert sorted(answers) == [401, 429, 429, 429, 429, 429]
+
+
+def test_who_finds_a_crowd_at_the_log_in_is_sent_away(office: Desk) -> None:
+    throttle = office.context.accounts.throttle
+    with ExitStack() as crowd:
+        for _ in range(MOST_WAITING):
+            crowd.enter_context(throttle.queued())
+        assert log_in(new_client(office), "vera", PASSWORD) == 429
+    assert log_in(new_client(office), "vera", PASSWORD) == 303
+
+
+def test_neighbours_of_an_ipv6_address_are_counted_together(office: Desk) -> None:
+    throttle = office.context.accounts.throttle
+    for number in range(31):
+        throttle.failed(f"name {number}", f"2001:db8:1:2::{number:x}")
+    assert throttle.wait("another", "2001:db8:1:2:ffff::1") > 0
+    assert throttle.wait("another", "2001:db8:1:3::1") == 0
 
 
 def test_the_wait_grows_and_has_its_end() -> None:

@@ -11,6 +11,7 @@ from magickbox.web.context import Context, context
 from magickbox.web.pages.frame import render
 from magickbox.web.problems import Problem
 from magickbox.web.security import In, Viewer, address, cookie_name, identified
+from magickbox.web.users import User
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,17 +41,24 @@ def login(request: Request, box: In, name: Text = "", password: Text = "", next:
     if _from_elsewhere(request):
         raise Problem(403, "Forbidden", "this was sent from another site")
     target, where = _safe_next(next), address(request)
-    wait = box.accounts.throttle.wait(name, where)
+    with box.accounts.throttle.turn(name, where) as wait:
+        user = None if wait > 0 else _proved(box, name, password, where)
     if wait > 0:
         said = f"too many log-ins have failed; wait {wait:.0f} s"
         return _again(request, target, name, said, 429, {"Retry-After": f"{wait:.0f}"})
+    if user is None:
+        return _again(request, target, name, "name or password is wrong", 401)
+    return _begun(request, box, user.name, target, "login")
+
+
+def _proved(box: Context, name: str, password: str, where: str) -> User | None:
     user = box.accounts.users.is_password(name, password)
     if user is None:
         box.accounts.throttle.failed(name, where)
         box.accounts.audit.note(name, "page", where, "login", "", "refused: name or password is wrong")
-        return _again(request, target, name, "name or password is wrong", 401)
-    box.accounts.throttle.succeeded(name, where)
-    return _begun(request, box, user.name, target, "login")
+    else:
+        box.accounts.throttle.succeeded(name, where)
+    return user
 
 
 def _again(

@@ -38,11 +38,13 @@ def change_password(
     request: Request, box: In, who: Viewer, old: Text = "", password: Text = "", again: Text = ""
 ) -> Response:
     where = address(request)
-    wait = box.accounts.throttle.wait(who.name, where)
+    with box.accounts.throttle.turn(who.name, where) as wait:
+        right = wait <= 0 and box.accounts.users.is_password(who.name, old) is not None
+        if wait <= 0 and not right:
+            box.accounts.throttle.failed(who.name, where)
     if wait > 0:
         return _account(request, box, who, f"too many tries; wait {wait:.0f} s", status=429)
-    if box.accounts.users.is_password(who.name, old) is None:
-        box.accounts.throttle.failed(who.name, where)
+    if not right:
         return _account(request, box, who, "the old password is wrong", status=422)
     try:
         if password != again:
