@@ -52,6 +52,7 @@ def standing(
         "rules_problem": rules_problem,
         "bad_processors": [bad.name for bad in dropins.bad],
         "sandbox": protection.told_at_start[1],
+        "sandbox_problem": protection.refusal or protection.warning,
         "disk_free": disk.free(),
         "disk_mark": disk.mark(),
         "ledger_problem": _ledger_problem(ledger),

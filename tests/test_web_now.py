@@ -4,8 +4,10 @@ import json
 import threading
 from pathlib import Path
 
+import pytest
 from boxprocess import is_quiet, send, until
 from peers import item_of, sample
+from sandboxes import sandbox
 from webbox import desk, serving
 
 from magickbox.dropins.folder import read_dropins
@@ -80,3 +82,17 @@ def test_without_a_box_the_page_says_so(tmp_path: Path) -> None:
         page = office.client(Role.VIEWER).get("/")
         assert page.status_code == 200
         assert "The box does not answer" in page.text
+
+
+@pytest.mark.parametrize(("setting", "warns"), [("off", True), ("auto", False)])
+def test_a_missing_sandbox_is_warned_of(tmp_path: Path, setting: str, warns: bool) -> None:
+    if setting == "auto":
+        sandbox(tmp_path)  # skips where there is none
+    with serving(tmp_path / "data", "--sandbox", setting) as box:
+        client = box.client(Role.VIEWER)
+        pages = [client.get(path).text for path in ("/", "/now/parts", "/processors")]
+        problem = client.get("/api/v1/status").json()["sandbox_problem"]
+    assert (problem is not None) is warns
+    warning = '<p class="caution"><strong>Warning:</strong> the sandbox is switched off: processors run with the rights'
+    assert [page.count(warning) for page in pages] == [int(warns)] * 3
+    assert [page.count('class="caution"') for page in pages] == [int(warns)] * 3

@@ -72,7 +72,8 @@ class Status(BaseModel):
                     "behind": 0,
                     "gathering": [{"calling": "CT1", "called": "ProcRSI", "instances": 87, "due": 28.2}],
                     "jobs_waiting": 0, "receiving_pause": 0.0, "rules_problem": None, "bad_processors": [],
-                    "sandbox": "bubblewrap", "disk_free": 812000000000, "disk_mark": 50000000000,
+                    "sandbox": "bubblewrap; control groups (version 2)", "sandbox_problem": None,
+                    "disk_free": 812000000000, "disk_mark": 50000000000,
                     "ledger_problem": None, "window": {"address": "http://127.0.0.1:8080/", "problem": None},
                 }
             ]
@@ -93,7 +94,8 @@ class Status(BaseModel):
     receiving_pause: float = Field(description="seconds that each answer waits, since too many jobs wait")
     rules_problem: str | None
     bad_processors: list[str]
-    sandbox: str
+    sandbox: str = Field(description="what holds processors, or why nothing does")
+    sandbox_problem: str | None = Field(description="why there is no sandbox; null if there is one")
     disk_free: int = Field(description="bytes")
     disk_mark: int = Field(description="bytes below which nothing new is taken")
     ledger_problem: str | None

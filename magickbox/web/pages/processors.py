@@ -1,5 +1,6 @@
 """Processors: all of them, and one with its runs and test runs."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from magickbox.web.api import processors as api
 from magickbox.web.api import trials
 from magickbox.web.context import Context
 from magickbox.web.models.processors import TrialRequest
+from magickbox.web.models.system import Status
 from magickbox.web.pages.frame import render
 from magickbox.web.principal import Principal
 from magickbox.web.problems import Problem
@@ -37,8 +39,15 @@ def _all(
     listed = api.list_processors(box, who)
     return render(
         request, "processors.html", who, status, processors=listed, said=said, bad=bad, folder=box.places.processors,
-        largest=api.LARGEST,
+        largest=api.LARGEST, sandbox_problem=_sandbox_problem(box),
     )  # fmt: skip
+
+
+def _sandbox_problem(box: Context) -> str | None:
+    """Why there is no sandbox, if there is none; None too if the box does not answer, which Now says."""
+    with suppress(Problem, MagickboxError):
+        return Status.model_validate(box.status()).sandbox_problem
+    return None
 
 
 @router.get("/processors/one")
