@@ -22,6 +22,7 @@ from magickbox.web.app import create_app
 from magickbox.web.cataloguing import Cataloguing
 from magickbox.web.context import Context, build_context
 from magickbox.web.encryption import context_of
+from magickbox.web.patience import PatientProtocol
 from magickbox.web.start import Start, from_line
 
 NICE = 5
@@ -78,7 +79,7 @@ def _config(start: Start, context: Context) -> uvicorn.Config:
     config = uvicorn.Config(
         create_app(context), log_config=None, access_log=False, server_header=False, proxy_headers=False,
         limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=2, ws="none",
-        lifespan="off", http="h11",
+        lifespan="off", http=PatientProtocol,
     )  # fmt: skip
     config.load()
     config.ssl = context_of(start.settings, start.places.data.root)

@@ -3,9 +3,11 @@
 Plain ASGI, so that what is streamed stays streamed.
 """
 
+import asyncio
 import ipaddress
 import json
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY = 1 << 20
+PATIENCE, SLOWEST = 60.0, 1024  # seconds to wait for a body, and one more for so many bytes of it
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self';"
     " connect-src 'self'; worker-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none';"
@@ -87,12 +90,22 @@ class Shield:
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    read = 0
+    """What comes, no more than ``most`` bytes and not too slowly; after the body, it is waited for without an end."""
+    read, waited, whole = 0, 0.0, False
 
     async def bounded() -> Message:
-        nonlocal read
-        message = await receive()
+        nonlocal read, waited, whole
+        if whole:
+            return await receive()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, PATIENCE + read / SLOWEST - waited)):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408) from None
+        waited += time.monotonic() - began
         read += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if read > most:
             raise HTTPException(413)  # the one kind that FastAPI lets pass while it reads a body
         return message
