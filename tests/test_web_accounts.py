@@ -216,6 +216,7 @@ def test_tokens_are_seen_and_revoked_by_their_owner_and_by_admins_only(office: D
     assert vera.post("/api/v1/tokens", json={"label": "too much", "scope": "operate"}).status_code == 403
     assert otto.get("/api/v1/tokens").json() == {"items": []}
     assert otto.delete(f"/api/v1/tokens/{made['id']}").status_code == 404
+    assert anna.delete(f"/api/v1/tokens/{1 << 70}").status_code == 404
     assert [token["label"] for token in anna.get("/api/v1/tokens").json()["items"]] == ["mine"]
     assert made["token"] not in anna.get("/api/v1/tokens").text
     assert anna.delete(f"/api/v1/tokens/{made['id']}").status_code == 200

@@ -52,6 +52,7 @@ def test_what_is_not_there_is_a_problem(office: Office) -> None:
     assert client.get("/api/v1/jobs", params={"since": "yesterday"}).status_code == 422
     assert client.get("/api/v1/jobs", params={"until": "9999-12-31"}).status_code == 422
     assert client.get("/api/v1/deliveries/99999999999999999999999").status_code == 404
+    assert client.post("/api/v1/deliveries/99999999999999999999999/retry").status_code == 404
     assert client.get("/api/v1/deliveries", params={"destination": "nobody"}).status_code == 404
 
 

@@ -22,6 +22,7 @@ from magickbox.ledger.destinations import from_row, to_row
 from magickbox.ledger.store import Transaction
 from magickbox.queueing import lane_of
 
+LARGEST = (1 << 63) - 1  # SQLite counts no further
 _COLUMNS = (
     "id, job, decision, rule, entry, destination, host, port, calling_ae, called_ae, gate, waits_for, fallback, state,"
     " opened, tries, next_try, ended, reason, instances,"
@@ -117,9 +118,10 @@ def _item_row(item: NewItem) -> tuple[str, ...]:
 
 def get(tx: Transaction, delivery: int) -> Delivery:
     """The delivery of that id; raises NotFound."""
-    row = tx.execute(f"SELECT {_COLUMNS} FROM deliveries WHERE id = ?", (delivery,)).fetchone()
+    statement = f"SELECT {_COLUMNS} FROM deliveries WHERE id = ?"
+    row = tx.execute(statement, (delivery,)).fetchone() if abs(delivery) <= LARGEST else None
     if row is None:
-        raise NotFound(f"there is no delivery {delivery}")
+        raise NotFound(f"there is no delivery {str(delivery)[:40]}")
     return _to_delivery(row)
 
 

@@ -81,6 +81,9 @@ def complete(described: dict[str, Any]) -> None:
         _problems(each["responses"])
         for parameter in each.get("parameters", ()):
             _exemplify(path, parameter)
+    for schema in parts["schemas"].values():
+        for example in schema.get("examples", ()):
+            _with_nulls(parts["schemas"], schema, example)
     for unused in ("HTTPValidationError", "ValidationError"):
         parts["schemas"].pop(unused, None)
 
@@ -99,7 +102,7 @@ def _refusals(method: str, each: dict[str, Any]) -> None:
     found |= {404} if any(one["in"] == "path" for one in parameters) else set()
     found |= {422} if parameters or "requestBody" in each else set()
     found |= {400, 413} if "requestBody" in each else set()
-    found |= {409, 422, 507} if method != "get" else set()
+    found |= {409, 422, 429, 507} if method != "get" else set()
     for status in found:
         each["responses"].setdefault(str(status), {"description": HTTPStatus(status).phrase})
     each["responses"] = dict(sorted(each["responses"].items()))
@@ -111,6 +114,20 @@ def _problems(responses: dict[str, Any]) -> None:
         if status == "422" or (status >= "400" and "content" not in one):
             one["content"] = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
             one["description"] = HTTPStatus(int(status)).phrase
+
+
+def _with_nulls(schemas: Mapping[str, Any], schema: Mapping[str, Any], example: object) -> None:
+    """Put back into an example what FastAPI leaves out of it: the keys that are null there, and are always there."""
+    schema = next((each for each in schema.get("anyOf", ()) if each.get("type") != "null"), schema)
+    schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if isinstance(example, list):
+        for each in example:
+            _with_nulls(schemas, schema.get("items", {}), each)
+    elif isinstance(example, dict):
+        for key in schema.get("required", ()):
+            example.setdefault(key, None)
+        for key, value in example.items():
+            _with_nulls(schemas, schema.get("properties", {}).get(key, {}), value)
 
 
 def _exemplify(path: str, parameter: dict[str, Any]) -> None:

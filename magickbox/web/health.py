@@ -17,15 +17,21 @@ from magickbox.web.problems import Problem
 from magickbox.web.security import In, address, identified
 
 router = APIRouter(tags=["monitoring"])
+_ALIVE: dict[str, Any] = {"content": {"application/json": {"example": {"status": "alive"}}}}
 
 
-@router.get("/healthz", summary="The window is alive")
+@router.get("/healthz", summary="The window is alive", responses={200: _ALIVE})
 def healthz() -> dict[str, str]:
     """Says nothing of the box; `/readyz` does."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="The box can take and process what comes", responses={503: {"model": Ready}})
+@router.get(
+    "/readyz",
+    summary="The box can take and process what comes",
+    response_model=Ready,
+    responses={503: {"model": Ready}},
+)
 def readyz(request: Request, box: In) -> JSONResponse:
     """Open to everybody, so it says of each part only whether it is in order: the ledger can be written, the disk is
     above its mark, the port is open, the rules in force are those of the file."""

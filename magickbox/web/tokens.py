@@ -15,6 +15,7 @@ from magickbox.web.users import secret_digest
 SCOPES = {"read": Role.VIEWER, "operate": Role.OPERATOR, "admin": Role.ADMIN}
 PREFIX = "mbx_"
 MOST = 100
+LARGEST = (1 << 63) - 1  # SQLite counts no further
 _NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -70,7 +71,7 @@ class Tokens:
         """Take a token back, only of that user if one is given; raises NotFound."""
         with self._store.writing() as tx:
             statement = "DELETE FROM tokens WHERE id = ? AND (? IS NULL OR name = ?) RETURNING *"
-            row = tx.execute(statement, (number, user, user)).fetchone()
+            row = tx.execute(statement, (number, user, user)).fetchone() if abs(number) <= LARGEST else None
         if row is None:
             raise NotFound(f"there is no token {number}")
         return _token(row)

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from magickbox.delivery import UNDECIDED, Delivery, DeliveryAttempt, DeliveryState, ItemState
-from magickbox.errors import NotFound
 from magickbox.ledger import Transaction, deliveries, jobs, listings, proofs, queues
 from magickbox.ledger.listings import DeliveryFilter
 from magickbox.prospect import what_next
@@ -31,7 +30,6 @@ from magickbox.web.security import In, Operator, Viewer
 router = APIRouter(prefix="/deliveries", tags=["deliveries"])
 
 Verb = Literal["retry", "cancel"]
-LARGEST = 1 << 62  # SQLite counts up to twice that
 
 
 def _filter(
@@ -58,7 +56,7 @@ def list_deliveries(box: Context, wanted: DeliveryFilter, cursor: str | None, li
 
 def _number(cursor: str) -> int:
     (place,) = place_of(cursor)
-    if not place.isdecimal() or int(place) > LARGEST:
+    if not place.isdecimal() or int(place) > deliveries.LARGEST:
         raise Problem(400, "no such page", "the cursor is not one that a listing gave")
     return int(place)
 
@@ -80,7 +78,7 @@ def _line(each: Delivery, tries: int) -> DeliveryModel:
 def one_delivery(box: Context, number: int) -> DeliveryWhole:
     """One delivery with its attempts and proofs; raises NotFound."""
     with box.ledger.reading() as tx:
-        found = _found(tx, number)
+        found = deliveries.get(tx, number)
         (line,) = _lines(tx, [found])
         tried = deliveries.attempts(tx, number)
         asked = proofs.of_delivery(tx, number)
@@ -107,19 +105,13 @@ def _next(tx: Transaction, found: Delivery, tried: list[DeliveryAttempt]) -> str
     return what_next(found, jobs.get(tx, found.job).state, queue, under_way)
 
 
-def _found(tx: Transaction, number: int) -> Delivery:
-    if not 0 <= number <= LARGEST:
-        raise NotFound(f"there is no delivery {number}")
-    return deliveries.get(tx, number)
-
-
 def list_items(
     box: Context, who: Principal, number: int, states: list[ItemState], cursor: str | None, limit: int
 ) -> Page[ItemModel]:
     """A page of the instances of a delivery with their results; raises NotFound."""
     after = _number(cursor) if cursor is not None else 0
     with box.ledger.reading() as tx:
-        _found(tx, number)
+        deliveries.get(tx, number)
         found = listings.page_of_items(tx, number, states, after, limit + 1)
     lines = [
         ItemModel(

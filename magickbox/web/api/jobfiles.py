@@ -26,9 +26,14 @@ PIECE, MOST_JSON = 256 * 1024, 8 * 1024 * 1024
 Document = Literal["info.json", "proc.json", "delivery.json", "run.json"]
 Path_ = Annotated[str, Query(alias="path", max_length=1000, description="`path` of the listing of files")]
 Places = Annotated[Literal["INPUT", "OUTPUT", "both"], Query(description="what is in it")]
-_BYTES: dict[int | str, dict[str, object]] = {200: {"content": {"application/octet-stream": {}}}}
+_BYTES: dict[int | str, dict[str, object]] = {
+    200: {"content": {"application/octet-stream": {}, "application/dicom": {}}}
+}
 _TEXT: dict[int | str, dict[str, object]] = {200: {"content": {"text/plain": {}}}}
-_JSON: dict[int | str, dict[str, object]] = {200: {"content": {"application/json": {}}}}
+_JSON: dict[int | str, dict[str, object]] = {
+    200: {"content": {"application/json": {"example": {"outcome": "success"}}}},
+    413: {},
+}
 _ZIP: dict[int | str, dict[str, object]] = {200: {"content": {"application/zip": {}}}}
 
 

@@ -25,12 +25,15 @@ router = APIRouter(tags=["pictures"], dependencies=[Depends(viewer)])
 PACKED = "application/x-magickbox-frame"
 _PRIVATE = "private, no-cache"  # kept by the browser, and asked for each time whether it may be shown again
 _PICTURES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {}, "image/jpeg": {}}, "description": "the picture"},
+    200: {
+        "content": {"image/png": {}, "image/jpeg": {}, "image/svg+xml": {}},
+        "description": "the picture, or with `placeholder` one that says why there is none",
+    },
     304: {"description": "as before"},
 }
 _VALUES: dict[int | str, dict[str, Any]] = {200: {"content": {PACKED: {}}}, 304: {"description": "as before"}}
 _DOCUMENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/pdf": {}}},
+    200: {"content": {"application/pdf": {}, "application/octet-stream": {}}},
     304: {"description": "as before"},
 }
 _INSTANCE = "/jobs/{job}/{place}/instances/{instance}"

@@ -30,6 +30,7 @@ _UPLOAD: Mapping[str, Any] = {
         "required": True,
         "content": {
             "multipart/form-data": {
+                "example": {"file": "#!/bin/sh\ncp \"$1\"/* \"$2\"\n", "name": "ProcCopy", "on": False},
                 "schema": {
                     "type": "object",
                     "required": ["file"],

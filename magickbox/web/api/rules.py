@@ -41,6 +41,7 @@ router = APIRouter(prefix="/rules", tags=["rules"])
 
 FILE = "file"
 MOST_FINDINGS = 200
+_SCHEMA: dict[str, Any] = {"content": {"application/json": {"example": {"type": "object", "properties": {}}}}}
 
 
 def rule_file(box: Context) -> RuleFile:
@@ -87,7 +88,7 @@ def read_rules(box: In, _who: Viewer) -> RulesModel:
     )  # fmt: skip
 
 
-@router.get("/schema", summary="The JSON Schema of the routing file")
+@router.get("/schema", summary="The JSON Schema of the routing file", responses={200: _SCHEMA})
 def read_schema(_who: Viewer) -> dict[str, Any]:
     return dict(schema())
 

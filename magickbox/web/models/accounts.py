@@ -107,6 +107,11 @@ class NewToken(BaseModel):
 class MadeToken(TokenOut):
     """A new token; the secret is told this once."""
 
+    model_config = _example(
+        id=3, label="dashboard", user="mueller", scope="read", made="2026-03-12T17:12:00.123456+00:00", expires=None,
+        seen=None, token="mbx_kW3nVq",  # noqa: S106  # opens nothing
+    )  # fmt: skip
+
     token: str
 
 

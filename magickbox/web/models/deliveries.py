@@ -68,6 +68,13 @@ class DeliveryWhole(BaseModel):
 class ItemModel(BaseModel):
     """One instance of a delivery; ``status`` is what the destination said last."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{
+            "n": 1, "file": "OUTPUT/000001.dcm", "sop_instance": "1.2.840.1.2.1", "state": "FAILED", "status": "0xA700",
+            "reason": "out of resources", "at": "2026-03-12T17:13:41Z",
+        }]}
+    )  # fmt: skip
+
     n: int
     file: str
     sop_instance: str

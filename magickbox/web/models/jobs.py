@@ -99,6 +99,13 @@ class AttemptModel(BaseModel):
 class EventModel(BaseModel):
     """One line of a job's timeline."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{
+            "at": "2026-03-12T17:13:02Z", "kind": "run", "title": "run 1 of ProcRSI 1.0", "text": "", "who": "",
+            "seconds": 12.5, "state": "success", "delivery": None,
+        }]}
+    )  # fmt: skip
+
     at: datetime
     kind: str = Field(description="association, state, run, decision, delivery, proof or receipt")
     title: str
@@ -124,6 +131,13 @@ class JobWhole(BaseModel):
 
 class WhyModel(BaseModel):
     """Why each rule did or did not fire: a decision that was taken, or what today's rules would decide."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{
+            "when": "decided", "at": "2026-03-12T17:13:40Z", "n": 1, "same_rules": True, "with_values": False,
+            "note": "", "decision": {},
+        }]}
+    )  # fmt: skip
 
     when: str = Field(description="`decided` or `today`")
     at: datetime | None
@@ -157,6 +171,10 @@ class DoneModel(BaseModel):
 class FileModel(BaseModel):
     """A file of a job; ``path`` is how it is asked for."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"path": "INPUT/000001.dcm", "bytes": 526336}]}
+    )  # fmt: skip
+
     path: str
     bytes: int
 
@@ -176,6 +194,15 @@ class ElementModel(BaseModel):
 class MetadataModel(BaseModel):
     """The elements of one file."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{
+            "path": "INPUT/000001.dcm", "note": "",
+            "elements": [
+                {"depth": 0, "tag": "(0008,0060)", "vr": "CS", "name": "Modality", "text": "MR", "length": 2}
+            ],
+        }]}
+    )  # fmt: skip
+
     path: str
     elements: list[ElementModel]
     note: str = Field(description="why they are not all, if they are not")
@@ -183,6 +210,10 @@ class MetadataModel(BaseModel):
 
 class LogPiece(BaseModel):
     """A piece of processing.log; ``offset`` is 0 again if a new run has begun another log."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "4 images\n", "offset": 0, "next": 9, "size": 9, "running": False}]}
+    )  # fmt: skip
 
     text: str
     offset: int

@@ -95,4 +95,8 @@ class ReportLine(BaseModel):
 class Report(BaseModel):
     """The content tree of a structured report, each item after the one it belongs to."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"lines": [{"depth": 0, "kind": "NUM", "name": "Diameter", "value": "12 mm"}]}]}
+    )  # fmt: skip
+
     lines: list[ReportLine]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from magickbox.rules.file import LARGEST
 
@@ -13,6 +13,12 @@ State = Annotated[
 ]
 
 _DRAFT = '{ "routing": [ { "name": "all to the PACS", "send": [ { "success": { "to": "pacs" } } ] } ] }'
+
+
+_VERSION: dict[str, JsonValue] = {
+    "id": "20261122T010203000000Z-0123456789ab", "at": "2026-11-22T01:02:03Z", "who": "anna",
+    "how": "saved: the PACS has moved", "digest": "0123456789ab", "size": len(_DRAFT),
+}  # fmt: skip
 
 
 class FindingModel(BaseModel):
@@ -128,6 +134,10 @@ class TriedJob(BaseModel):
 class TriedModel(BaseModel):
     """A draft tried on the last jobs, newest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"changed": 0, "unchanged": 20, "skipped": 0, "jobs": []}]}
+    )  # fmt: skip
+
     changed: int
     unchanged: int
     skipped: int
@@ -156,6 +166,10 @@ class ReturnTo(BaseModel):
 class SavedModel(BaseModel):
     """What was saved; `version` is null if the file said the same already."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"version": "20261122T010203000000Z-0123456789ab", "state": "0123456789ab"}]}
+    )  # fmt: skip
+
     version: str | None
     state: str
 
@@ -165,14 +179,7 @@ class VersionModel(BaseModel):
 
     model_config = ConfigDict(
         from_attributes=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "20261122T010203000000Z-0123456789ab", "at": "2026-11-22T01:02:03Z", "who": "anna",
-                    "how": "saved: the PACS has moved", "digest": "0123456789ab", "size": 1234,
-                }
-            ]
-        },
+        json_schema_extra={"examples": [_VERSION]},
     )  # fmt: skip
 
     id: str
@@ -186,13 +193,18 @@ class VersionModel(BaseModel):
 class WholeVersion(VersionModel):
     """The same with its text."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_VERSION, "text": _DRAFT}]})
+
     text: str
 
 
 class LineModel(BaseModel):
     """A line of a comparison: of both, only of the old one (`gone`), only of the new one, or left out between."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"examples": [{"kind": "new", "text": "  \"routing\": []", "old": None, "new": 2}]}
+    )  # fmt: skip
 
     kind: Literal["same", "gone", "new", "gap"]
     text: str
