@@ -138,6 +138,14 @@ def test_the_csrf_value_may_come_in_the_form(office: Desk) -> None:
     assert csrf_of(office.client(Role.ADMIN)) != value  # each session has its own
 
 
+def test_programs_bring_the_csrf_value_in_the_header_only(office: Desk) -> None:
+    client = office.client(Role.OPERATOR)
+    value = client.headers.pop("X-CSRF-Token")
+    begun = client.post("/api/v1/uploads", json={"called_ae": "mip"}, headers={"X-CSRF-Token": value}).json()["id"]
+    answer = client.put(f"/api/v1/uploads/{begun}/files/0", data={"csrf": value}, files={"large": b"x" * 100})
+    assert answer.status_code == 403
+
+
 def test_somebody_is_added_and_sets_a_password_by_the_link(office: Desk) -> None:
     anna = office.client(Role.ADMIN)
     made = anna.post("/api/v1/users", json={"name": "mueller", "role": "operator"})

@@ -51,6 +51,7 @@ def test_what_is_not_there_is_a_problem(office: Office) -> None:
     assert client.get("/api/v1/jobs", params={"cursor": "x"}).status_code == 400
     assert client.get("/api/v1/jobs", params={"since": "yesterday"}).status_code == 422
     assert client.get("/api/v1/jobs", params={"until": "9999-12-31"}).status_code == 422
+    assert client.get("/api/v1/jobs", params={"since": "0001-01-01T00:00:00+23:59"}).status_code == 422
     assert client.get("/api/v1/deliveries/99999999999999999999999").status_code == 404
     assert client.post("/api/v1/deliveries/99999999999999999999999/retry").status_code == 404
     assert client.get("/api/v1/deliveries", params={"destination": "nobody"}).status_code == 404

@@ -1,7 +1,7 @@
 """Jobs: the list, one job with its timeline, why it went where it went, and what can be done with it."""
 
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -72,8 +72,7 @@ def _moment(name: str, text: str, add: timedelta) -> datetime | None:
     try:
         if len(text.strip()) == len("2026-03-12"):
             return datetime.combine(date.fromisoformat(text.strip()) + add, time()).astimezone()
-        moment = from_text(text.strip())
-        return moment if moment.tzinfo else moment.astimezone()
+        return from_text(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Problem(422, "Unprocessable Content", f"{name}: '{text}' is not a day such as 2026-03-12") from None
 
