@@ -205,6 +205,20 @@ def test_a_trial_shows_values_of_patients_only_to_who_may_see_them(tmp_path: Pat
         assert ("Test^Person" in told) == ("Test^Person" in page) == (hidden == "none")
 
 
+def test_who_sees_no_names_cannot_guess_them_by_trials(tmp_path: Path) -> None:
+    named = OTHER.replace('"AETitleTo"', '"which": [{"PatientName": "^T"}], "AETitleTo"')
+    with desk(tmp_path / "data", web_hide_names="operator") as office:
+        processed(office)
+        client = office.client(Role.OPERATOR)
+        refused = client.post("/api/v1/rules/try", json={"text": named})
+        assert refused.status_code == 403
+        assert "0010,0010" in refused.json()["detail"]
+        assert client.post("/api/v1/rules/try", json={"text": OTHER}).status_code == 200
+        office.context.places.routing.write_text(named)  # an admin's rules may be tried by everybody
+        assert client.post("/api/v1/rules/try", json={"text": named}).status_code == 200
+        assert office.client(Role.ADMIN).post("/api/v1/rules/try", json={"text": named}).status_code == 200
+
+
 def test_the_pages_work_without_javascript(office: Desk, admin: TestClient) -> None:
     processed(office)
     page = admin.get("/rules/edit").text

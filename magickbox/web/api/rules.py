@@ -107,6 +107,8 @@ def check_draft(box: In, _who: Operator, draft: Draft) -> CheckedModel:
 @router.post("/try", summary="What a draft would do with the last jobs; nothing is saved, nothing is sent")
 def try_draft(box: In, who: Operator, draft: TryDraft) -> TriedModel:
     rules, force = _usable(box, draft.text), in_force(box)
+    if not who.sees_names:
+        _asks_for_no_names(rules, force)
     with box.workbench.rehearsals.one():
         with box.ledger.reading() as tx:
             found = last_jobs(tx, draft.jobs, force, rules)
@@ -114,6 +116,16 @@ def try_draft(box: In, who: Operator, draft: TryDraft) -> TriedModel:
         tried = [_tried(each) for each in rehearsal.of(found)]
     changed, skipped = sum(each.changes for each in tried), sum(bool(each.skipped) for each in tried)
     return TriedModel(changed=changed, skipped=skipped, unchanged=len(tried) - changed - skipped, jobs=tried)
+
+
+def _asks_for_no_names(rules: Rules, force: Rules) -> None:
+    """Raise Problem 403 for rules of one's own that look at who the patient is: what they would send says it."""
+    for rule in (each for each in rules.rules if each not in force.rules):
+        tests = (test for endpoint in rule.endpoints for each in endpoint.filters for test in each.tests)
+        named = next((test.tag for test in tests if test.tag.names_the_patient), None)
+        if named is not None:
+            said = f"rule '{rule.name}' looks at {named}, which tells who the patient is; your role does not see names"
+            raise Problem(403, "Forbidden", said)
 
 
 def _usable(box: Context, text: str) -> Rules:
