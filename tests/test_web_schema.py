@@ -52,7 +52,8 @@ CALLS = [
     for method in sorted(getattr(route, "methods", ()))
 ]
 READING = [each for each in (*CALLS, *MONITORING) if each[0] == "GET" and each[1] != STREAM]
-CHANGING = [each for each in CALLS if each[0] != "GET"]
+# Those on jobs come last, since they delete them.
+CHANGING = sorted((each for each in CALLS if each[0] != "GET"), key=lambda each: "/jobs/" in each[1])
 # What is asked of what is there is answered with success, but for these.
 EXPECTED = {
     ("GET", "/jobs/{job}/{place}/instances/{instance}/report"): 422,  # they are images
@@ -121,6 +122,8 @@ def known(address: str, token: str) -> dict[str, list[Any]]:
     jobs = [each["id"] for each in ask("/jobs")["items"]]
     job = next(each["id"] for each in ask("/jobs")["items"] if each["called_ae"] == "COPY")
     series = ask(f"/jobs/{job}/series")["input"]["series"]
+    trial = _asked(address + API + "/trials", token, {"processor": "COPY", "job": job})["id"]
+    until(lambda: not ask(f"/trials/{trial}")["running"], 60, "the end of the test run")  # one is made at a time
     return {
         "job": [job, *jobs],
         "place": ["input", "output"],
@@ -136,7 +139,7 @@ def known(address: str, token: str) -> dict[str, list[Any]]:
         "tokens": [OWN + 1],
         "uploads": [0],
         "path": [ask(f"/jobs/{job}/files")["items"][-1]["path"]],
-        "trial": [_asked(address + API + "/trials", token, {"processor": "COPY", "job": job})["id"]],
+        "trial": [trial],
         "upload": [_asked(address + API + "/uploads", token, {"called_ae": "COPY"})["id"]],
     }
 
