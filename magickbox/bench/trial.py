@@ -22,6 +22,7 @@ from magickbox.config import PREFIX
 from magickbox.errors import PeerError
 
 _START = 30.0  # seconds that a receiver may take to listen
+_SETTLED, _MOMENT, _IDLE = 20.0, 0.5, 0.05  # seconds until it does nothing more, of a look, and of CPU in a second
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def running(receiver: Receiver, under: Conditions) -> "Iterator[subprocess.Popen
         )
     try:
         wait_for(process, under.port, output)
+        _let_settle(process)
         yield process
     finally:
         _end(process)
@@ -141,6 +143,18 @@ def wait_for(process: "subprocess.Popen[bytes]", port: int, output: Path) -> Non
         time.sleep(0.01)
     last = output.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
     raise PeerError(f"it does not listen: {last[0]}")
+
+
+def _let_settle(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until its start is over: a box listens before its window, which is a process of its own, has started."""
+    deadline = time.monotonic() + _SETTLED
+    before = usage.cpu_seconds(process.pid)
+    while time.monotonic() < deadline:
+        time.sleep(_MOMENT)
+        after = usage.cpu_seconds(process.pid)
+        if after - before <= _IDLE * _MOMENT:
+            return
+        before = after
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
