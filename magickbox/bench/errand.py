@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from magickbox.bench import usage
 from magickbox.bench.receivers import Conditions, dcmtk
 from magickbox.bench.senders import PDU, Errand, Sender, magickbox
-from magickbox.bench.trial import free_ports, running, wait_for
+from magickbox.bench.trial import free_ports, let_settle, running, wait_for
 from magickbox.config import PREFIX
 from magickbox.errors import PeerError
 
@@ -159,6 +159,7 @@ def _a_box(errand: Errand, sender: Sender) -> "Iterator[tuple[int, subprocess.Po
         )
     try:
         wait_for(process, port, output)
+        let_settle(process)
         yield port, process
     finally:
         process.terminate()

@@ -128,7 +128,7 @@ def running(receiver: Receiver, under: Conditions) -> "Iterator[subprocess.Popen
         )
     try:
         wait_for(process, under.port, output)
-        _let_settle(process)
+        let_settle(process)
         yield process
     finally:
         _end(process)
@@ -145,7 +145,7 @@ def wait_for(process: "subprocess.Popen[bytes]", port: int, output: Path) -> Non
     raise PeerError(f"it does not listen: {last[0]}")
 
 
-def _let_settle(process: "subprocess.Popen[bytes]") -> None:
+def let_settle(process: "subprocess.Popen[bytes]") -> None:
     """Wait until its start is over: a box listens before its window, which is a process of its own, has started."""
     deadline = time.monotonic() + _SETTLED
     before = usage.cpu_seconds(process.pid)
