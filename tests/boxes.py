@@ -73,6 +73,10 @@ class Peer:
     folder: AssociationFolder
     arrivals: list[Arrival] = field(default_factory=list)
 
+    def __del__(self) -> None:
+        """A test that leaves an association open must not keep its descriptors until the last test."""
+        self.folder.let_go()
+
     @property
     def association(self) -> Association:
         """The association as the box knows it."""

@@ -89,10 +89,7 @@ class AssociationFolder:
 
         Raises OSError (disk full); the folder then counts as aborted at the next start.
         """
-        self._parts.end()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self.let_go()
         if not self._made:
             return
         names = os.listdir(self.path)
@@ -101,6 +98,13 @@ class AssociationFolder:
                 (self.path / name).unlink(missing_ok=True)
         _write_member(self.path, replace(self.association, ended=ended, how=how))
         self._reached(Step.ASSOCIATION_ENDED)
+
+    def let_go(self) -> None:
+        """Close what is open and leave everything as it is on disk, as the end of the process would."""
+        self._parts.end()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _settle(self, incoming: IncomingInstance) -> Stored:
         """Steps 2 to 4 for a dataset that is complete in its part; raises OSError."""
