@@ -20,14 +20,14 @@ def open_files() -> set[str]:
 def only(free: int) -> Iterator[None]:
     """So many more descriptors can be opened, and no more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError):
-        held = [os.open("/dev/null", os.O_RDONLY)]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 64, hard))
-        while True:
-            held.append(os.open("/dev/null", os.O_RDONLY))
-    for _ in range(free):
-        os.close(held.pop())
+    held: list[int] = []
     try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, open_files())) + 64, hard))
+        with suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(free):
+            os.close(held.pop())
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
