@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 VM = Path(__file__).parent.parent / "vm"
-SCRIPTS = [VM / "build", VM / "boot", *sorted((VM / "files" / "usr" / "local" / "sbin").iterdir())]
+SCRIPTS = [VM / "build", VM / "boot", VM / "nspawn", *sorted((VM / "files" / "usr" / "local" / "sbin").iterdir())]
 
 
 def said(*command: str, path: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -23,7 +23,12 @@ def test_a_script_can_be_read_by_its_shell(script: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "packages"), [("build", "mmdebstrap mtools qemu-utils"), ("boot", "qemu-system-x86 qemu-utils")]
+    ("script", "packages"),
+    [
+        ("build", "mmdebstrap mtools qemu-utils"),
+        ("boot", "qemu-system-x86 qemu-utils"),
+        ("nspawn", "systemd-container"),
+    ],
 )
 def test_a_machine_without_the_packages_is_told_which(tmp_path: Path, script: str, packages: str) -> None:
     for program in ("bash", "dirname", "sort", "tr"):
@@ -35,7 +40,9 @@ def test_a_machine_without_the_packages_is_told_which(tmp_path: Path, script: st
     assert set(packages.split()) <= set(line.split())
 
 
-@pytest.mark.parametrize("words", [["build", "--unknown"], ["boot", "--unknown", "x"], ["boot", "--image"]])
+@pytest.mark.parametrize(
+    "words", [["build", "--unknown"], ["boot", "--unknown", "x"], ["boot", "--image"], ["nspawn", "--network"]]
+)
 def test_an_option_that_is_not_known_is_refused(words: list[str]) -> None:
     done = said(str(VM / words[0]), *words[1:])
     assert done.returncode == 2
