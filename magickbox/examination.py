@@ -16,7 +16,7 @@ from magickbox.convention import Image
 from magickbox.conventions import CONVENTIONS
 from magickbox.datafolder import DataFolder
 from magickbox.dropins.folder import Dropins
-from magickbox.dropins.pins import convention_of, read_pins
+from magickbox.dropins.pins import adorned, convention_of, package_of, read_pins
 from magickbox.engine import Run
 from magickbox.engines import look_inside, protection
 from magickbox.engines.archive import other_image
@@ -155,6 +155,11 @@ class Examination:
             return Finding((f"the image is for {image.architecture} machines, this one is {cli.architecture}",))
         if not processor.command and not image.has_command and not image.is_bucket:
             return Finding(("the image starts nothing by itself, and processor.json has no command",))
+        if isinstance(wrong := package_of(processor, image), str):
+            return Finding((wrong,))
+        told = tuple(self._too_much(processor))
+        if more := tuple(each for each in self._too_much(adorned(processor, image)) if each not in told):
+            return Finding(more)
         convention = CONVENTIONS[convention_of(processor, image)]
         images = Images(self._finder, place, place, lambda: None, silent)
         images.want(Dropins(good=(processor,)))

@@ -15,6 +15,7 @@ from magickbox.config import Settings
 from magickbox.conventions import CONVENTIONS
 from magickbox.decision import Listing
 from magickbox.dropins.folder import Dropins
+from magickbox.dropins.pins import adorned
 from magickbox.engine import Engine, Run
 from magickbox.engines import protection
 from magickbox.engines.choosing import ChoosingEngine
@@ -94,6 +95,8 @@ def try_out(
     """Run a processor on what ``take`` has put into ``workdir``; raises OSError."""
     attempt = AttemptFolder(workdir)
     attempt.info.write_text(json.dumps(_info(processor, taken).as_json(), indent=1), "utf-8")
+    shield = protection.of_settings(settings, workdir.parent, workdir.parent / "etc")
+    engine, processor = _engine(processor, workdir.parent, environment, shield, settings.container_engine)
     run = Run(
         name=f"mb-tryout-{os.getpid()}",
         job="tryout",
@@ -104,8 +107,6 @@ def try_out(
         timeout=processor.timeout or settings.timeout,
         stop_grace=settings.stop_grace,
     )
-    shield = protection.of_settings(settings, workdir.parent, workdir.parent / "etc")
-    engine = _engine(processor, workdir.parent, environment, shield, settings.container_engine)
     refusal = engine.refusal(processor)
     guard = InputGuard(_received(workdir, taken), taken.instances)
     began = time.monotonic()
@@ -143,15 +144,16 @@ def try_out(
 
 def _engine(
     processor: Processor, box: Path, environment: Mapping[str, str], shield: Protection, wanted: str | None
-) -> Engine:
-    """The engines and conventions of the box; an image that is not on this machine is brought now."""
+) -> tuple[Engine, Processor]:
+    """The engines and conventions of the box, and the processor as its image has it, which is brought now."""
     finder = Finder(environment, wanted)
     images = Images(finder, box, box, lambda: None, silent)
     if processor.image is not None:
         images.want(Dropins(good=(replace(processor, enabled=True),)))
         images.look_round()
     scripts = LocalEngine(clean_environment(environment, Path(sys.executable)), box, shield)
-    return ChoosingEngine(scripts, images, CONVENTIONS, box, shield.limits)
+    engine = ChoosingEngine(scripts, images, CONVENTIONS, box, shield.limits)
+    return engine, adorned(processor, images.image_of(processor))
 
 
 def _held_by(processor: Processor, shield: Protection, timeout: float) -> str:

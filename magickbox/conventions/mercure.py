@@ -8,23 +8,20 @@ kept and told, as mercure itself ignores it unless a rule allows it.
 
 import json
 import os
-import stat
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from magickbox.convention import Image, Stage
+from magickbox.conventions.said import read_said, tell
 from magickbox.dicom.header import SERIES, STUDY, read_file_meta, scan, text_of
 from magickbox.engine import Ended, Run
 from magickbox.errors import UnreadableHeader
 from magickbox.instance import file_stem
-from magickbox.processor import FAILED, SUCCESS, end_in_words, read_proc_json
 
 INPUT, OUTPUT = "/tmp/data", "/tmp/output"  # noqa: S108  # where mercure itself puts them
 ACCESSION, PATIENT_NAME, PATIENT_ID = 0x00080050, 0x00100010, 0x00100020
-LONGEST = 1024 * 1024
-NOT_READ = "result.json was passed over: it is no file of at most 1 MiB with a JSON object"
 NOTIFICATION, ROUTING = "__mercure_notification", "__mercure_routing"
 Header = dict[int, str]
 
@@ -45,28 +42,13 @@ class Mercure:
 
     def read_back(self, run: Run, ended: Ended) -> None:
         """proc.json from result.json, unless the module wrote one itself."""
-        said = _result(run.output / "result.json")
-        if said is None or os.path.lexists(run.workdir / "proc.json") or os.path.lexists(run.output / "proc.json"):
+        said = read_said(run.output / "result.json", (dict,))
+        if said is None:
             return
-        raw = json.dumps([_entry(said, ended)])
-        if not isinstance(said, str) and isinstance(read_proc_json(raw.encode()), str):
-            raw = json.dumps([_entry(NOT_READ, ended)])
-        (run.workdir / "proc.json").write_text(raw, "utf-8")
-        if isinstance(said, dict) and ROUTING in said:
+        tell(run, ended, said, "mercure", _message(said.value))
+        if isinstance(said.value, dict) and ROUTING in said.value:
             with suppress(OSError), run.log.open("a", encoding="utf-8") as log:
                 log.write(f"[magickbox: the module asks for a way of its own ({ROUTING}); the rules decide]\n")
-
-
-def _entry(said: dict[str, Any] | str, ended: Ended) -> dict[str, Any]:
-    """proc.json's entry; ``said`` is a sentence if result.json could not be used."""
-    parts = [_message(said)] if not isinstance(said, str) else []
-    if ended.exit_code != 0 and not any(parts):
-        parts = [end_in_words(ended.exit_code, ended.last_line)]
-    parts += [said] if isinstance(said, str) else []
-    message = ". ".join(filter(None, parts))
-    entry: dict[str, Any] = {"success": SUCCESS if ended.exit_code == 0 else FAILED}
-    entry |= {} if isinstance(said, str) else {"mercure": said}
-    return {**entry, "message": message} if message else entry
 
 
 def _with(run: Run, source: str, target: str) -> Any:
@@ -119,31 +101,7 @@ def _task(run: Run, headers: list[Header]) -> dict[str, Any]:
     }
 
 
-def _result(path: Path) -> dict[str, Any] | str | None:
-    """The object in result.json; None if there is no such file, a sentence if it is none of that kind.
-
-    mercure passes such a file over too, so it does not make a run ``failed``.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return NOT_READ
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST:
-            return NOT_READ
-        with open(fd, "rb", closefd=False) as file:
-            value = json.loads(file.read(LONGEST))
-    except (ValueError, RecursionError):
-        return NOT_READ
-    finally:
-        os.close(fd)
-    return value if isinstance(value, dict) else NOT_READ
-
-
-def _message(said: dict[str, Any]) -> str:
-    notification = said.get(NOTIFICATION)
+def _message(said: dict[str, Any] | None) -> str:
+    notification = said.get(NOTIFICATION) if said is not None else None
     text = notification.get("text") if isinstance(notification, dict) else None
     return text if isinstance(text, str) else ""

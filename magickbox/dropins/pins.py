@@ -1,7 +1,7 @@
 """Which image each drop-in runs: kept in ``state/images.json``, so that a restart runs the same, and for listings.
 
-What a bucket says of itself in its image (AE title, description, version, switched off) counts where processor.json
-says nothing.
+What a bucket says of itself in its image (AE title, description, version, switched off), and a MONAI Application
+Package (time limit, resources, version), counts where processor.json says nothing.
 """
 
 import json
@@ -16,11 +16,13 @@ from magickbox.association import title_problem
 from magickbox.convention import Image
 from magickbox.dropins.declaration import pattern_of
 from magickbox.dropins.folder import Dropins
+from magickbox.dropins.monai_package import Package, is_package, read_package
 from magickbox.durable import write_atomic
 from magickbox.processor import Processor
 
 LABEL = "io.magickbox.convention"
-CONVENTIONS = ("magickbox", "mercure")  # the first is the default
+CONVENTIONS = ("magickbox", "mercure", "monai", "ror")  # the first is the default
+ROR_LABEL = "com.ror.vendor"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def _pin(value: dict[str, Any]) -> Pin:
 
 def _image(told: dict[str, Any]) -> Image:
     labels = tuple((k, v) for k, v in told["labels"])
-    return Image(**{**told, "labels": labels, "command": tuple(told.get("command", ()))})
+    lists = {key: tuple(told.get(key, ())) for key in ("command", "entrypoint", "variables")}
+    return Image(**{**told, **lists, "labels": labels})
 
 
 def write_pins(path: Path, pins: Mapping[str, Pin]) -> None:
@@ -73,9 +76,21 @@ def write_pins(path: Path, pins: Mapping[str, Pin]) -> None:
 
 
 def convention_of(processor: Processor, image: Image | None) -> str:
-    """Declared, else what the image's label says, else the box's own."""
-    labelled = dict(image.labels).get(LABEL) if image is not None else None
-    return processor.convention or (labelled if labelled in CONVENTIONS else None) or CONVENTIONS[0]
+    """Declared, else what the image's label says, else what it certainly is, else the box's own."""
+    labels = dict(image.labels) if image is not None else {}
+    labelled = labels.get(LABEL)
+    if processor.convention or labelled in CONVENTIONS:
+        return processor.convention or str(labelled)
+    if image is not None and is_package(image.manifests):
+        return "monai"
+    return "ror" if ROR_LABEL in labels else CONVENTIONS[0]
+
+
+def package_of(processor: Processor, image: Image | None) -> Package | str | None:
+    """What a MONAI Application Package says of itself, or what is wrong with it; None for all other images."""
+    if image is None or convention_of(processor, image) != "monai":
+        return None
+    return read_package(image.manifests)
 
 
 def why_not(processor: Processor, pins: Mapping[str, Pin]) -> str | None:
@@ -89,18 +104,39 @@ def why_not(processor: Processor, pins: Mapping[str, Pin]) -> str | None:
         return f"processor {processor.name} waits: {pin.problem}"
     if pin.problem is not None:
         return f"the image {processor.image} of processor {processor.name} is not here: {pin.problem}"
+    if isinstance(wrong := package_of(processor, pin.image), str):
+        return f"the image {processor.image} of processor {processor.name} cannot be used: {wrong}"
     return None
 
 
 def adorn(dropins: Dropins, pins: Mapping[str, Pin]) -> Dropins:
     """The drop-ins, with what their images say of themselves."""
-    return replace(dropins, good=tuple(_adorned(one, pins.get(one.name)) for one in dropins.good))
+    here = {name: pin.image for name, pin in pins.items()}
+    return replace(dropins, good=tuple(adorned(one, here.get(one.name)) for one in dropins.good))
 
 
-def _adorned(one: Processor, pin: Pin | None) -> Processor:
-    if pin is None or pin.image is None or not pin.image.info:
+def adorned(one: Processor, image: Image | None) -> Processor:
+    """The drop-in with what its image says of itself, where processor.json says nothing."""
+    if image is None:
         return one
-    info, told = pin.image.info, one.declared
+    package = package_of(one, image)
+    if isinstance(package, Package):
+        return _as_packaged(one, package)
+    return _as_bucket(one, image.info) if image.info else one
+
+
+def _as_packaged(one: Processor, package: Package) -> Processor:
+    """Time limit, resources and version of a package; a key of ``resources`` in processor.json wins alone."""
+    return replace(
+        one,
+        timeout=one.timeout or package.timeout,
+        version=one.version if "version" in one.declared else package.version,
+        resources=tuple({**dict(package.resources), **dict(one.resources)}.items()),
+    )
+
+
+def _as_bucket(one: Processor, info: Mapping[str, Any]) -> Processor:
+    told = one.declared
     title = info.get("AETitle")
     if "AETitle" not in told and isinstance(title, str) and (pattern := _pattern(title.strip())) is not None:
         one = replace(one, called_ae=pattern)

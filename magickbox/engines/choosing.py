@@ -64,7 +64,8 @@ class ChoosingEngine:
     def _take_back(self, run: Run, ended: Ended) -> None:
         convention = self._convention(run)
         if run.processor.image is not None:
-            bring_out(run, convention.stage(run, Image(run.processor.image, "")))
+            image = self._images.image_of(run.processor) or Image(run.processor.image, "")
+            bring_out(run, convention.stage(run, image))
         convention.read_back(run, ended)
 
     def _of(self, processor: Processor) -> Engine:

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from magickbox.convention import Convention, Image, Stage
@@ -88,7 +89,9 @@ class ContainerEngine:
         bell = self._bells.hang(run.name)
         try:
             with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
-                return self._run(run, self._within(run, image), lambda _: None, bell, log)
+                cli, image, stage, who = self._within(run, image)
+                nowhere = replace(stage, command=run.processor.command, arguments=())
+                return self._run(run, (cli, image, nowhere, who), lambda _: None, bell, log)
         finally:
             self._bells.take_down(run.name)
 
@@ -271,13 +274,20 @@ def _handle(cli: ContainerCli, run: Run, image: Image, stage: Stage, pid: int) -
         "engine": cli.name,
         "container": run.name,
         "pid": pid,
-        "command": list(run.processor.command or stage.command or image.command),
+        "command": list(_started(run, image, stage)),
         "image": image.name,
         "image_id": image.id,
         "image_digest": image.digest,
         "timeout": run.timeout,
         "resources": dict(run.processor.resources),
     }
+
+
+def _started(run: Run, image: Image, stage: Stage) -> tuple[str, ...]:
+    """What a container starts, without INPUT and OUTPUT."""
+    if stage.arguments:
+        return (*image.entrypoint, *stage.arguments)
+    return run.processor.command or stage.command or image.command
 
 
 def _most(run: Run) -> int:

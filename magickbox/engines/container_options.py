@@ -73,10 +73,13 @@ def command_line(
         "--log-opt", f"max-size={max(run.log_limit, 1024)}",
         *(["--mount", "type=tmpfs,dst=/tmp,chown=true,notmpcopyup"] if cli.is_podman
           else ["--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"]),  # noqa: S108  the container's own
+        *_scratch(cli, stage),
         *(part for mount in _mounts(run, stage, memory) for part in ("--mount", mount)),
         *(part for key, value in variables.items() for part in ("--env", f"{key}={value}")),
+        *(["--workdir", stage.workdir] if stage.workdir is not None else []),
+        *(["--shm-size", str(stage.shared_memory)] if stage.shared_memory is not None else []),
         *(["--entrypoint", stage.command[0]] if stage.command else []),
-        image.id, *stage.command[1:],
+        image.id, *(stage.command[1:] or stage.arguments),
     ]  # fmt: skip
 
 
@@ -113,6 +116,13 @@ def _cards(cli: ContainerCli, count: object) -> list[str]:
     if not count:
         return []
     return ["--device", "nvidia.com/gpu=all"] if cli.is_podman else ["--gpus", str(count)]
+
+
+def _scratch(cli: ContainerCli, stage: Stage) -> list[str]:
+    """Folders to write into, in memory, with what the image has in them; docker would hide that, so it gets none."""
+    if not cli.is_podman:
+        return []
+    return [part for folder in stage.scratch for part in ("--mount", f"type=tmpfs,dst={folder},chown=true")]
 
 
 def _mounts(run: Run, stage: Stage, memory: Path | None) -> list[str]:

@@ -23,8 +23,10 @@ def hand_over(run: Run, memory: Path | None, who: Owner) -> None:
     if who.outside is None:
         return
     _open(run.input, ENTER)
-    for entry in os.scandir(run.input):
-        if entry.is_file(follow_symlinks=False):
+    for entry in _everything(run.input):
+        if entry.is_dir(follow_symlinks=False):
+            _open(Path(entry.path), ENTER)
+        elif entry.is_file(follow_symlinks=False):
             _open(Path(entry.path), READ)
     if (run.workdir / "info.json").exists():
         _open(run.workdir / "info.json", READ)

@@ -8,15 +8,19 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from magickbox.convention import Image
+from magickbox.dropins.monai_package import MANIFESTS
 from magickbox.engines.container_cli import ContainerCli, told_by
 from magickbox.engines.container_options import BOX, LOOK, mapped
+from magickbox.jobfolder import remove_tree
 from magickbox.processor import Processor
 
 BRINGING = 6 * 3600.0  # seconds; images of 20 GB come through thin lines
+SEEN = 1  # raised when more of an image is looked at: images pinned before are then looked at again
 WORK, STORAGE = "/root/work.sh", "/root/storage"
 LONGEST = 1024 * 1024
 WITHOUT_REGISTRY = "image_archive in processor.json names a file to load it from"
@@ -78,7 +82,7 @@ def _is_whole(archive: Path) -> bool:
 
 
 def look_into(cli: ContainerCli, name: str, box: str, memory: Path) -> Image:
-    """What there is to know of an image that is here; a bucket's kept folder gets its first content.
+    """What there is to know of an image that is here, by name or id; a bucket's kept folder gets its first content.
 
     Raises NotBrought or EngineDown.
     """
@@ -93,11 +97,15 @@ def look_into(cli: ContainerCli, name: str, box: str, memory: Path) -> Image:
         architecture=str(told.get("Architecture", "")),
         has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
         command=tuple(str(part) for key in ("Entrypoint", "Cmd") for part in config.get(key) or ()),
+        entrypoint=tuple(str(part) for part in config.get("Entrypoint") or ()),
+        variables=tuple(str(each).partition("=")[0] for each in config.get("Env") or ()),
+        seen=SEEN,
         labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
     )
     with _opened(cli, image.id, box) as container, tempfile.TemporaryDirectory() as place:
         is_bucket = _copied(cli, container, WORK, Path(place, "work.sh"))
-        info = _info(Path(place, "info.json")) if _copied(cli, container, f"{STORAGE}/info.json", Path(place)) else {}
+        manifests = _manifests(cli, container, Path(place))
+        info = _read(cli, container, f"{STORAGE}/info.json", Path(place)) or {}
         info, problem = (info, "") if isinstance(info, dict) else ({}, info)
         if is_bucket and not memory.exists():
             memory.mkdir(parents=True)
@@ -105,7 +113,7 @@ def look_into(cli: ContainerCli, name: str, box: str, memory: Path) -> Image:
     if is_bucket and cli.is_podman and not cli.rootless:
         with _opened(cli, image.id, box, *mapped()):
             pass  # makes the copy of its files that belongs to the mapped users: now, not when a job runs
-    return Image(**{**image.__dict__, "is_bucket": is_bucket, "info": info, "info_problem": problem})
+    return replace(image, is_bucket=is_bucket, info=info, info_problem=problem, manifests=manifests)
 
 
 @contextmanager
@@ -135,12 +143,28 @@ def _copied(cli: ContainerCli, container: str, source: str, target: Path) -> boo
     return cli.ask("cp", f"{container}:{source}", str(target), seconds=BRINGING).code == 0
 
 
-def _info(path: Path) -> dict[str, Any] | str:
-    """A bucket's description of itself, or a sentence that says why it cannot be used."""
+def _manifests(cli: ContainerCli, container: str, place: Path) -> dict[str, dict[str, Any] | str]:
+    """The files in which a package describes itself, those that there are."""
+    found = {path: _read(cli, container, path, place) for path in MANIFESTS}
+    return {path: value for path, value in found.items() if value is not None}
+
+
+def _read(cli: ContainerCli, container: str, name: str, place: Path) -> dict[str, Any] | str | None:
+    """The object in a JSON file of an image, a sentence that says why it cannot be used, or None without a file."""
+    path = place / "read.json"
+    if not _copied(cli, container, name, path):
+        return None
+    try:
+        return _object(path, name)
+    finally:
+        remove_tree(path)
+
+
+def _object(path: Path, name: str) -> dict[str, Any] | str:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST:
-        return f"{STORAGE}/info.json is no file of at most 1 MiB"
+        return f"{name} is no file of at most 1 MiB"
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as exc:
-        return f"{STORAGE}/info.json cannot be read: {exc}"
-    return value if isinstance(value, dict) else f"{STORAGE}/info.json is no JSON object"
+        return f"{name} cannot be read: {str(exc)[:200]}"
+    return value if isinstance(value, dict) else f"{name} is no JSON object"

@@ -4,14 +4,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from magickbox.convention import Image
 from magickbox.dropins.folder import Dropins
 from magickbox.dropins.pins import Pin, read_pins, source_of, why_not, write_pins
-from magickbox.engines.container_cli import Finder
-from magickbox.engines.image_store import NotBrought, bring, close_all, known, look_into
+from magickbox.engines.container_cli import ContainerCli, Finder
+from magickbox.engines.image_store import SEEN, NotBrought, bring, close_all, known, look_into
 from magickbox.errors import EngineDown
 from magickbox.logs import Note
 from magickbox.processor import Processor
@@ -136,7 +137,7 @@ class Images:
                 raise EngineDown(why)
             self._doubts.pop(one.name, None)
             self._checked.add(one.name)
-            self._put(one.name, Pin(source, pin.image, None, pin.ours))
+            self._put(one.name, Pin(source, self._seen(cli, one, pin.image), None, pin.ours))
             return
         if pin is None or pin.problem is None:
             self._put(one.name, Pin(source, None, "it is being brought"))
@@ -150,6 +151,12 @@ class Images:
         if image.info_problem:
             passed_over = f"what it says of itself was passed over: {image.info_problem}"
             self._note("warning", "image", {"processor": one.name, "image": image.name, "reason": passed_over})
+
+    def _seen(self, cli: ContainerCli, one: Processor, image: Image) -> Image:
+        """A pinned image with all that this version of the box looks at."""
+        if image.seen == SEEN:
+            return image
+        return replace(look_into(cli, image.id, self._box, self.memory_of(one)), name=image.name, digest=image.digest)
 
     def _tell(self, one: Processor, pin: Pin) -> None:
         before = self._pins.get(one.name)

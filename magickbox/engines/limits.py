@@ -43,10 +43,16 @@ class Events:
 
 
 def limits_of(processor: Processor, default: Limits) -> Limits:
-    """The limits of a processor's runs: its ``resources``, and the box's default for what it does not name."""
+    """The limits of a processor's runs: its ``resources``, and the box's default for what it does not name.
+
+    A package that says what it needs at least (``memory_needed``) gets that, also if the default is less.
+    """
     asked = dict(processor.resources)
+    usual = default.memory
+    if usual is not None and "memory_needed" in asked:
+        usual = max(usual, in_bytes(asked["memory_needed"]))
     return Limits(
-        memory=in_bytes(asked["memory"]) if "memory" in asked else default.memory,
+        memory=in_bytes(asked["memory"]) if "memory" in asked else usual,
         cpus=float(str(asked["cpus"])) if "cpus" in asked else default.cpus,
         processes=int(str(asked["processes"])) if "processes" in asked else default.processes,
         file_size=in_bytes(asked["file_size"]) if "file_size" in asked else default.file_size,
