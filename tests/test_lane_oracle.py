@@ -41,13 +41,13 @@ class LaneOracle(Oracle):
 
     def judge(self, asked: Asked) -> int:
         """The status of an instance."""
-        if asked.dataset in WHOLE:
-            return super().judge(asked)
         sop_class, uid = (raw.decode("utf-8", "surrogateescape") for raw in (asked.sop_class, asked.sop_instance))
         if sop_class != self.contexts[asked.context][0]:
             return 0xA900
         if uid_problem(uid) or class_problem(sop_class):
             return 0xC000
+        if asked.dataset in WHOLE:
+            return super().judge(asked)
         try:
             identity = identify(BytesIO(asked.dataset), self.contexts[asked.context][1])
         except UnreadableHeader:
