@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from boxes import Image, TestBox, new_box
 
+from magickbox.allotment import unbounded
 from magickbox.dropins.folder import Dropins, read_dropins
 from magickbox.engines.bubblewrap import WALLS
 from magickbox.engines.limits import Limits as Resources
@@ -51,8 +52,9 @@ def stage(root: Path, setting: str) -> Iterator[tuple[TestBox, Process]]:
     runner = Runner(box.ledger, engine, lambda job: box.data.jobs / job, Limits(), lambda: True, lambda: None, silent)
     dropins: Dropins = read_dropins(place)
     process = Process(
-        box.ledger, runner, lambda job: box.data.jobs / job, lambda: dropins, 2, lambda: True, lambda: None, silent
-    )
+        box.ledger, runner, lambda job: box.data.jobs / job, lambda: dropins, unbounded(2), lambda: True,
+        lambda: None, silent,
+    )  # fmt: skip
     try:
         yield box, process
     finally:

@@ -24,6 +24,7 @@ from magickbox.settingvalues import (
     folders,
     limited,
     names,
+    number,
     one_of,
     size,
     text,
@@ -73,6 +74,9 @@ class Settings:
     fsync: bool = True
     min_free: Mark = field(default_factory=lambda: Mark(share=0.05))
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    cpus: float | None = None
+    memory: Mark | None = None
+    gpus: int | None = None
     timeout: float = 3600.0
     stop_grace: float = 20.0
     sandbox: str = "auto"
@@ -155,6 +159,9 @@ SETTINGS: dict[str, Setting] = {
         lambda v: read_mark(str(v)), "5%", "free disk space below which nothing new is taken: a share or a size"
     ),
     "slots": Setting(whole(1, 1024), "number of cores", "processors at once"),
+    "cpus": Setting(number(0.01, 100_000), "as found", "processor cores for processors, all together"),
+    "memory": Setting(size, "as found", "memory for processors, all together: a share or a size; 0: without bounds"),
+    "gpus": Setting(whole(0, 1000), "as found", "graphics cards for processors, all together"),
     "timeout": Setting(limited, "3600", "seconds that a processor may run, if it does not say otherwise"),
     "stop_grace": Setting(limited, "20", "seconds that a processor gets to end when it is told to"),
     "sandbox": Setting(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from magickbox.allotment import misfits
 from magickbox.config import Settings
 from magickbox.convention import Image
 from magickbox.conventions import CONVENTIONS
@@ -25,10 +26,10 @@ from magickbox.engines.container_cli import ContainerCli, Finder
 from magickbox.engines.container_options import owner
 from magickbox.engines.image_store import NotBrought, known, look_into
 from magickbox.engines.images import Images
-from magickbox.engines.limits import limits_of, shown
 from magickbox.engines.local import clean_environment
 from magickbox.errors import EngineDown
 from magickbox.logs import silent
+from magickbox.machine import room_of
 from magickbox.processor import IN_IMAGE, Processor
 
 PATIENCE = 30.0  # seconds for a look into a sandbox
@@ -67,19 +68,14 @@ class Examination:
         found = self._container(processor) if processor.image is not None else self._script(processor)
         return Finding((*found.problems, *self._too_much(processor)), found.note)
 
+    def _too_much(self, processor: Processor) -> list[str]:
+        return misfits(processor, room_of(self._settings))
+
     def _shield(self) -> protection.Protection:
         with self._lock:
             if self._shield_made is None:
                 self._shield_made = protection.of_settings(self._settings, self._data, self._place / "etc")
             return self._shield_made
-
-    def _too_much(self, processor: Processor) -> Iterator[str]:
-        limits = limits_of(processor, self._shield().limits)
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if limits.memory is not None and limits.memory > memory:
-            yield f"resources.memory is {shown(limits.memory)}, and this machine has {shown(memory)}"
-        if limits.cpus is not None and limits.cpus > (os.cpu_count() or 1):
-            yield f"resources.cpus is {limits.cpus:g}, and this machine has {os.cpu_count()}"
 
     # --- scripts ------------------------------------------------------------------------------------------------------
 

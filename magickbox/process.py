@@ -4,30 +4,31 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from magickbox.association import same_title
-from magickbox.clock import to_text
-from magickbox.dropins.folder import BadDropin, Dropins
+from magickbox.allotment import Amount, asked_by
+from magickbox.dropins.folder import Dropins
 from magickbox.errors import MagickboxError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Ledger, jobs
 from magickbox.logs import Note, Seldom
-from magickbox.processor import NO_PROCESSOR, Outcome, Processor, choose
+from magickbox.meeting import Meetings
+from magickbox.processor import NO_PROCESSOR, Outcome, Processor
 from magickbox.runs.runner import Runner
+from magickbox.slots import Slots
+from magickbox.waiting import Head, in_order, next_of, shortages
+from magickbox.waitingroom import AT_A_TIME, WaitingRoom
 
 PAUSE = 5.0  # seconds until a run that said nothing is made again
 LONGEST_PAUSE, AT_ONCE = 300.0, 3  # it grows to this, from so many in a row on
-LOOK_EVERY = 1.0  # seconds until all jobs that are READY are looked at again; more if such a look costs much
-OVERLAP = timedelta(seconds=5)  # a job may be recorded so much later than it says it became READY
-SHARE = 20  # of the time goes into such looks: a twentieth at most
+LOOK_EVERY = 1.0  # seconds until it is looked again for what nobody announces: room on disk, an image, a sandbox
+TELL_AFTER = 5.0  # seconds that a job waits for room before that is written down
 
 
 class Process:
-    """Gives READY jobs to their processors, at most ``slots`` at once, each in a thread of its own."""
+    """Gives READY jobs to their processors, as many at once as there is ``room`` for, each in a thread of its own."""
 
     def __init__(
         self,
@@ -35,23 +36,17 @@ class Process:
         runner: Runner,
         folder_of: Callable[[str], Path],
         dropins: Callable[[], Dropins],
-        slots: int,
+        room: Amount,
         has_room: Callable[[], bool],
         on_processed: Callable[[], None],
         note: Note,
     ) -> None:
-        self._ledger, self._runner, self._folder_of = ledger, runner, folder_of
-        self._dropins, self._slots, self._has_room = dropins, slots, has_room
-        self._on_processed, self._note = on_processed, note
-        self._wake, self._changed = threading.Event(), threading.Event()
-        self._ahead: dict[str, Job] = {}  # those that only wait for a slot, in their order
-        self._look_again, self._newest = float("-inf"), datetime.fromtimestamp(0, UTC)
-        self._stopping = threading.Event()
-        self._running: dict[str, threading.Thread] = {}
-        self._not_before: dict[str, float] = {}
+        self._ledger, self._runner, self._folder_of, self._dropins = ledger, runner, folder_of, dropins
+        self._on_processed, self._note, self._seldom = on_processed, note, Seldom(note)
+        self._meetings = Meetings(runner.refusal, has_room, room)
+        self._slots, self._waiting = Slots(room), WaitingRoom(ledger, note)
+        self._wake, self._changed, self._stopping = threading.Event(), threading.Event(), threading.Event()
         self._in_vain: dict[str, int] = {}
-        self._once_good: dict[Path, Processor] = {}
-        self._seldom = Seldom(note)
         self._outlived: list[Job] = []
         self._thread = threading.Thread(target=self._dispatch, name="process", daemon=True)
 
@@ -59,6 +54,7 @@ class Process:
         """Take up the runs that have outlived the box, each in a slot, and start to take READY jobs."""
         for job in self._outlived:
             self._take_up(job)
+        self._wake.set()
         self._thread.start()
 
     def rejoin(self, job: Job) -> None:
@@ -69,7 +65,8 @@ class Process:
             self._outlived.append(job)
 
     def _take_up(self, job: Job) -> None:
-        self._give(job, partial(self._runner.rejoin, job, self._stopping.is_set))
+        known = next((one for one in self._dropins().good if one.name == job.processor), None)
+        self._give(job, job.processor or "", asked_by(known), partial(self._runner.rejoin, job, self._stopping.is_set))
 
     def wake(self) -> None:
         """Something changed: a job was born or released, a processor appeared."""
@@ -83,7 +80,7 @@ class Process:
         if self._thread.is_alive():
             self._thread.join()
         deadline = time.monotonic() + patience
-        while (running := dict(self._running)) and time.monotonic() < deadline:
+        while (running := self._slots.running()) and time.monotonic() < deadline:
             # A run that was only about to start when it was told to stop is told again.
             for job in running:
                 with suppress(MagickboxError):  # the ledger does not say which run it is: asked again
@@ -94,139 +91,130 @@ class Process:
     def _dispatch(self) -> None:
         """The worker boundary: whatever a round meets, there is another one; trouble is noted once a minute."""
         while not self._stopping.is_set():
-            self._wake.wait(timeout=1.0)
+            self._wake.wait(timeout=LOOK_EVERY)
             self._wake.clear()
             try:
-                if time.monotonic() >= self._look_again:
-                    self._look_round()
-                else:
-                    self._go_on()
+                self._round()
             except Exception as exc:  # noqa: BLE001  # worker boundary: nothing may end the stage
-                self._seldom.note(
-                    "", "error", "waits", {"reason": exc if isinstance(exc, MagickboxError) else repr(exc)}
-                )
+                self._waiting.doubt()
+                said = exc if isinstance(exc, MagickboxError) else repr(exc)
+                self._seldom.note("", "error", "waits", {"reason": said})
 
-    def _go_on(self) -> None:
-        """Between two looks at all jobs: fill the slots with those that wait for one, and look at what is new."""
-        dropins = self._dropins()
-        while self._ahead and len(self._running) < self._slots and not self._stopping.is_set():
-            job = self._ahead.pop(next(iter(self._ahead)))
-            with self._ledger.reading() as tx:
-                now_is = jobs.get(tx, job.id)
-            if now_is.state is JobState.READY and self._is_due(now_is):
-                self._take_safely(now_is, dropins)
-        if self._changed.is_set():
-            self._changed.clear()
-            with self._ledger.reading() as tx:
-                ready = jobs.in_state(tx, JobState.READY, since=to_text(self._newest - OVERLAP))
-            self._look_at([job for job in ready if job.id not in self._ahead], dropins)
-
-    def _look_round(self) -> None:
-        """Look at all jobs: what they wait for may have come, unannounced."""
-        began = time.monotonic()
+    def _round(self) -> None:
+        """Take in who is new, start what fits, and say why the others wait."""
+        announced = self._changed.is_set()
         self._changed.clear()
-        dropins = self._dropins()
-        self._remember(dropins)
-        with self._ledger.reading() as tx:
-            ready = jobs.in_state(tx, JobState.READY)
-        self._ahead.clear()
-        self._look_at(ready, dropins)
-        now = time.monotonic()
-        self._look_again = now + max(LOOK_EVERY, SHARE * (now - began))
+        self._waiting.take_in(announced, self._slots.running())
+        self._meetings.look(self._dropins())
+        able: dict[str, Processor] = {}
+        goes_on = False
+        for line in self._waiting.list.lines():
+            met = self._meetings.of(line)
+            if met.processor is not None:
+                able[line] = met.processor
+            elif met.outcome is not None:
+                goes_on |= self._pass_on(line, met.outcome, met.name)
+            else:
+                goes_on |= self._waiting.tell(line, met.waits)
+        goes_on |= self._fill(able)
+        if goes_on:  # with what was left over because others were to have their turn
+            self._wake.set()
 
-    def _look_at(self, ready: list[Job], dropins: Dropins) -> None:
-        self._newest = max((job.since for job in ready), default=self._newest)
-        for job in ready:
-            if not self._stopping.is_set() and self._is_due(job):
-                self._take_safely(job, dropins)
+    def _fill(self, able: dict[str, Processor]) -> bool:
+        """Start what fits, in order; mark and tell what does not. True if there is more to tell."""
+        needs = {line: asked_by(processor) for line, processor in able.items()}
+        while not self._stopping.is_set():
+            heads, free, moment = self._heads(needs), self._slots.free(), time.monotonic()
+            found = next_of(heads, free, moment)
+            if found is None:
+                return self._tell_short(heads, free, moment)
+            self._start(found, able[found.line])
+        return False
 
-    def _is_due(self, job: Job) -> bool:
-        return job.id not in self._running and self._not_before.get(job.id, 0.0) <= time.monotonic()
+    def _heads(self, needs: dict[str, Amount]) -> list[Head]:
+        heads = (self._waiting.list.head(line, amount) for line, amount in needs.items())
+        return in_order(head for head in heads if head is not None)
 
-    def _remember(self, dropins: Dropins) -> None:
-        """Keep what drop-ins were when they were good: one that is being edited still has its called AE."""
-        self._once_good.update({_home(processor): processor for processor in dropins.good})
+    def _tell_short(self, heads: list[Head], free: Amount, moment: float) -> bool:
+        short = shortages(heads, free, self._slots.room, moment)
+        goes_on = False
+        for head in heads:
+            since = self._waiting.list.is_short(head.line, moment)
+            if moment - since >= TELL_AFTER:
+                self._waiting.tell_one(head.waiting, short[head.line])
+            else:
+                goes_on |= self._waiting.tell_turn(head.line)
+        return goes_on
 
-    def _take_safely(self, job: Job, dropins: Dropins) -> None:
+    def _start(self, head: Head, processor: Processor) -> None:
         """The worker boundary: a job that cannot be taken waits, and stops no other."""
+        job = head.waiting.job
+        self._waiting.list.remove(job)
         try:
-            self._take(job, dropins)
+            with self._ledger.reading() as tx:
+                now_is = jobs.get(tx, job)
+            if now_is.state is JobState.READY:
+                run = partial(self._runner.run, now_is, processor, self._stopping.is_set)
+                self._give(now_is, processor.name, head.needs, run)
         except Exception as exc:  # noqa: BLE001  # worker boundary: one bad job must not end the stage
-            self._not_before[job.id] = time.monotonic() + PAUSE
-            self._note("error", "waits", {"job": job.id, "reason": repr(exc)})
+            self._leave(job, exc)
 
-    def _take(self, job: Job, dropins: Dropins) -> None:
-        """Give a READY job to its processor, pass it on if it has none, or say why it waits."""
-        processor = choose(dropins.good, job.called_ae)
-        bad = next((b for b in dropins.bad if self._would_serve(b, job.called_ae)), None)
-        if dropins.away:
-            self._wait(job, "the folder of the processors is not there")
-        elif processor is None and bad is not None:
-            self._wait(job, f"processor {bad.name} is bad: {bad.problems[0]}")
-        elif processor is None:
-            self._pass(job)
-        elif (refusal := self._runner.refusal(processor)) is not None:
-            self._wait(job, refusal)
-        elif not self._has_room():
-            self._wait(job, "the disk is below its free-space mark (min_free)")
-        elif len(self._running) < self._slots:
-            self._give(job, partial(self._runner.run, job, processor, self._stopping.is_set))
-        else:
-            self._ahead[job.id] = job
+    def _leave(self, job: str, exc: Exception) -> None:
+        """A job could not be taken: it is looked at again after a pause."""
+        self._waiting.put_off(job, PAUSE)
+        self._waiting.comes_back(job)
+        self._note("error", "waits", {"job": job, "reason": repr(exc)})
 
-    def _give(self, job: Job, run: Callable[[], bool]) -> None:
-        """Start the thread of one run; raises RuntimeError, after which its slot is free again."""
-        thread = threading.Thread(target=self._work, args=(job, run), name=f"run {job.id}", daemon=True)
-        self._running[job.id] = thread
+    def _pass_on(self, line: str, outcome: Outcome, processor: str | None) -> bool:
+        """The jobs of a line are over without a run: none serves them (the box is a router), or none ever can.
+
+        True if there are more of them.
+        """
+        for _ in range(AT_A_TIME):
+            waiting = self._waiting.list.first(line)
+            if waiting is None or self._stopping.is_set():
+                return False
+            self._waiting.list.remove(waiting.job)
+            try:
+                self._pass(waiting.job, outcome, processor)
+            except Exception as exc:  # noqa: BLE001  # worker boundary: one bad job must not end the stage
+                self._leave(waiting.job, exc)
+        return True
+
+    def _pass(self, job: str, outcome: Outcome, processor: str | None) -> None:
+        word, message = outcome.success, outcome.message
+        with self._ledger.reading() as tx:
+            if jobs.get(tx, job).state is not JobState.READY:
+                return
+        JobFolder(self._folder_of(job)).write_proc(outcome.as_proc_json())
+        with self._ledger.transaction() as tx:
+            jobs.move(tx, job, Move.PASS, message, outcome=word, message=message, processor=processor)
+        level = "info" if word == NO_PROCESSOR else "warning"
+        self._note(level, "passed", {"job": job, "outcome": word, "reason": message})
+        self._on_processed()
+
+    # The runs
+
+    def _give(self, job: Job, processor: str, amount: Amount, run: Callable[[], bool]) -> None:
+        """Start the thread of one run; raises RuntimeError, after which all that it would hold is free again."""
+        self._slots.give(job.id, processor, amount, partial(self._work, job.id, run), partial(self._over, job.id))
+
+    def _work(self, job: str, run: Callable[[], bool]) -> None:
+        """One run, in its own thread. The worker boundary: what it could not write down, a restart finds."""
         try:
-            thread.start()
-        except BaseException:
-            self._running.pop(job.id, None)
-            raise
+            if run():
+                self._in_vain.pop(job, None)
+            else:
+                self._put_off(job)
+        except Exception as exc:  # noqa: BLE001  # worker boundary: a run's thread does not die unheard
+            self._waiting.put_off(job, PAUSE)
+            self._note("error", "stumbled", {"job": job, "reason": repr(exc)})
 
-    def _would_serve(self, bad: BadDropin, called_ae: str) -> bool:
-        """True if a bad drop-in has the name of the called AE, or served it when it was good."""
-        was = self._once_good.get(bad.path)
-        return same_title(bad.name, called_ae) or (was is not None and choose((was,), called_ae) is not None)
+    def _over(self, job: str) -> None:
+        self._waiting.comes_back(job)
+        self._wake.set()
 
     def _put_off(self, job: str) -> None:
         """A run said nothing: what keeps it from starting for hours is not tried every few seconds."""
         times = self._in_vain[job] = self._in_vain.get(job, 0) + 1
-        pause = min(PAUSE * 2.0 ** max(0, min(times, 99) - AT_ONCE), LONGEST_PAUSE)
-        self._not_before[job] = time.monotonic() + pause
-
-    def _wait(self, job: Job, why: str) -> None:
-        self._not_before[job.id] = time.monotonic() + 1.0
-        if job.reason != why:
-            with self._ledger.transaction() as tx:
-                jobs.note(tx, job.id, why)
-            self._note("warning", "waits", {"job": job.id, "reason": why})
-
-    def _pass(self, job: Job) -> None:
-        """No processor serves the called AE: the box is a plain router."""
-        message = f"no processor serves {job.called_ae}"
-        JobFolder(self._folder_of(job.id)).write_proc(Outcome(NO_PROCESSOR, message).as_proc_json())
-        with self._ledger.transaction() as tx:
-            jobs.move(tx, job.id, Move.PASS, message, outcome=NO_PROCESSOR, message=message)
-        self._note("info", "passed", {"job": job.id, "outcome": NO_PROCESSOR, "reason": message})
-        self._on_processed()
-
-    def _work(self, job: Job, run: Callable[[], bool]) -> None:
-        """One run, in its own thread. The worker boundary: what it could not write down, a restart finds."""
-        try:
-            if run():
-                self._in_vain.pop(job.id, None)
-            else:
-                self._put_off(job.id)
-        except Exception as exc:  # noqa: BLE001  # worker boundary: a run's thread does not die unheard
-            self._not_before[job.id] = time.monotonic() + PAUSE
-            self._note("error", "stumbled", {"job": job.id, "reason": repr(exc)})
-        finally:
-            self._running.pop(job.id, None)
-            self._wake.set()
-
-
-def _home(processor: Processor) -> Path:
-    """Where a drop-in is, as a bad one names it: its folder, or its one file."""
-    lone = Path(processor.command[0] if processor.command else "")
-    return lone if lone.stem == processor.name and lone.parent == processor.folder else processor.folder
+        self._waiting.put_off(job, min(PAUSE * 2.0 ** max(0, min(times, 99) - AT_ONCE), LONGEST_PAUSE))

@@ -31,8 +31,9 @@ from magickbox.hooks.configured import hooks_of
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.job import JobState
-from magickbox.ledger import Ledger, jobs, proofs
+from magickbox.ledger import Ledger, jobs, proofs, waiting
 from magickbox.logs import LogFile
+from magickbox.machine import room_of
 from magickbox.mending.recovery import Recovery
 from magickbox.operations import Operations
 from magickbox.owncalls import OwnCalls
@@ -97,6 +98,7 @@ class Box:
             places.processors, report=lambda text: process_note("warning", "processors", {"reason": text}),
             on_change=lambda found: self.images.want(found),
         )  # fmt: skip
+        self._waiting = (-1, 0)  # the ledger's commits so far, and how many jobs were READY then
         own_calls = OwnCalls()
         self._transcoder = WorkerPool(data.converted)
         self.capacity = Capacity(self.disk.has_room, self._count_waiting, settings.max_waiting, receive_note)
@@ -119,7 +121,7 @@ class Box:
             self.disk.has_room, self.route.wake, process_note, reached,
         )  # fmt: skip
         self.process = Process(
-            self.ledger, runner, self.folder_of, self.current_dropins, settings.slots,
+            self.ledger, runner, self.folder_of, self.current_dropins, room_of(settings),
             self.disk.has_room, self.route.wake, process_note,
         )  # fmt: skip
         self.receive = Receive(
@@ -167,8 +169,11 @@ class Box:
         self.logs["receive"].note(level, "tls", {"reason": text})
 
     def _count_waiting(self) -> int:
-        with self.ledger.reading() as tx:
-            return jobs.count_by_state(tx).get(JobState.READY, 0)
+        commits = self.ledger.commits
+        if commits != self._waiting[0]:
+            with self.ledger.reading() as tx:
+                self._waiting = (commits, waiting.count(tx))
+        return self._waiting[1]
 
     def _sweep(self) -> None:
         with self.ledger.reading() as tx:

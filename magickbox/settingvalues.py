@@ -46,6 +46,21 @@ def whole(low: int, high: int) -> Callable[[Value], int]:
     return read
 
 
+def number(low: float, high: float) -> Callable[[Value], float]:
+    """A reader of numbers from ``low`` to ``high``, parts allowed."""
+
+    def read(value: Value) -> float:
+        try:
+            found = float(value) if not isinstance(value, bool | list) else math.nan
+        except ValueError:
+            found = math.nan
+        if not low <= found <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return found
+
+    return read
+
+
 def duration(value: Value) -> float:
     """Seconds, also as text such as ``15 min`` or ``for ever``; raises ValueError."""
     if isinstance(value, bool | list):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magickbox.association import Association, End
+from magickbox.bytesize import shown
 from magickbox.clock import now
 from magickbox.config import Settings
 from magickbox.conventions import CONVENTIONS
@@ -21,7 +22,7 @@ from magickbox.engines import protection
 from magickbox.engines.choosing import ChoosingEngine
 from magickbox.engines.container_cli import Finder
 from magickbox.engines.images import Images
-from magickbox.engines.limits import limits_of, shown
+from magickbox.engines.limits import limits_of
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection
 from magickbox.errors import UnreadableHeader

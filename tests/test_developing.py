@@ -171,8 +171,8 @@ def test_check_says_what_would_keep_it_from_running(place: Path, capsys: pytest.
     assert main(["processors", "check"]) == 1
     told = capsys.readouterr().out
     assert "ok       ProcX" in told
-    assert "PROBLEM  Much: resources.memory is 900 TB, and this machine has " in told
-    assert "PROBLEM  Much: resources.cpus is 9000, and this machine has " in told
+    assert "PROBLEM  Much: asks for 900 TB of memory (resources.memory), and this box has " in told
+    assert "PROBLEM  Much: asks for 9000 processor cores (resources.cpus), and this box has " in told
     assert "PROBLEM  Missing: no program 'no-such-program' is installed where the box looks (its PATH)" in told
     assert "PROBLEM  Odd: processor.json, line 1" in told
     assert main(["processors", "check", "ProcX"]) == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from boxes import Image, TestBox, new_box
 
+from magickbox.allotment import unbounded
 from magickbox.dropins.folder import Dropins
 from magickbox.engine import Ended, Run
 from magickbox.errors import LedgerError
@@ -159,7 +160,7 @@ def is_processed(stage: Process, box: TestBox, job: Job) -> bool:
 @contextmanager
 def a_process(box: TestBox, dropins: Callable[[], Dropins], note: Callable[..., None]) -> Iterator[Process]:
     stage = Process(
-        box.ledger, a_runner(box, Scripted()), lambda job: box.data.jobs / job, dropins, 1, lambda: True,
+        box.ledger, a_runner(box, Scripted()), lambda job: box.data.jobs / job, dropins, unbounded(1), lambda: True,
         lambda: None, note,
     )  # fmt: skip
     stage.start()
@@ -200,44 +201,58 @@ def test_a_thread_that_cannot_start_costs_neither_slot_nor_job(
     assert refused
 
 
-def test_a_birth_beside_a_long_queue_costs_a_look_at_the_new_job_only(
+def test_those_who_wait_cost_nothing_and_a_birth_beside_them_a_look_at_the_new_job_only(
     box: TestBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("magickbox.process.LOOK_EVERY", 1000.0)
+    monkeypatch.setattr("magickbox.process.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("magickbox.process.TELL_AFTER", 0.0)
+    monkeypatch.setattr("magickbox.waitingroom.COUNT_EVERY", 0.05)
     queue = [box.job(Image(f"1.2.{n}", study=f"1.9.{n}")) for n in range(40)]
-    running, go_on = threading.Event(), threading.Event()
-    looked: list[int] = []
+    go_on, asked, rounds = threading.Event(), list[str](), list[int]()
 
     def act(_run: Run) -> None:
-        running.set()
         go_on.wait(20)
 
     def has_room() -> bool:
-        looked.append(1)
+        rounds.append(1)
         return True
 
     stage = Process(
         box.ledger, a_runner(box, Scripted(act)), lambda job: box.data.jobs / job,
-        lambda: Dropins((a_processor(tmp_path),), ()), 1, has_room, lambda: None, lambda *_: None,
+        lambda: Dropins((a_processor(tmp_path),), ()), unbounded(1), has_room, lambda: None, lambda *_: None,
     )  # fmt: skip
     stage.start()
-    assert running.wait(10)
-    until(lambda: len(looked) >= len(queue))
+    until(lambda: "waits for a free slot: 1 of 1 are taken" in {box.row(job).reason for job in queue})
     last = box.job(Image("1.3.1", study="1.8.1"))
-    before = len(looked)
+    until(lambda: counted_again(box, rounds))
+    box.ledger._connection.set_trace_callback(asked.append)
+    before = len(rounds)
+    until(lambda: len(rounds) > before + 20)
+    assert asked == [], "nobody is looked at while nothing changes"
     stage.wake()
-    until(lambda: len(looked) > before)
-    stage.wake()
-    time.sleep(0.05)
-    assert len(looked) == before + 1
+    before = len(rounds)
+    until(lambda: len(rounds) > before + 20)
+    box.ledger._connection.set_trace_callback(None)
+    looks = [statement for statement in asked if statement not in ("BEGIN", "ROLLBACK")]
+    assert [statement.partition("since >= '")[2][:2] for statement in looks] == ["20"], "only at those of late"
     go_on.set()
     until(lambda: all(box.row(job).state is JobState.PROCESSED for job in (*queue, last)))
     stage.stop(5)
 
 
+def counted_again(box: TestBox, rounds: list[int]) -> bool:
+    """True when the stage has found the job that nobody announced, and asks the ledger no more."""
+    asked: list[str] = []
+    box.ledger._connection.set_trace_callback(asked.append)
+    before = len(rounds)
+    until(lambda: len(rounds) > before + 100)
+    box.ledger._connection.set_trace_callback(None)
+    return not asked
+
+
 def test_a_stage_that_was_never_started_can_be_stopped(box: TestBox) -> None:
     stage = Process(
-        box.ledger, a_runner(box, Scripted()), lambda job: box.data.jobs / job, lambda: Dropins((), ()), 1,
+        box.ledger, a_runner(box, Scripted()), lambda job: box.data.jobs / job, lambda: Dropins((), ()), unbounded(1),
         lambda: True, lambda: None, lambda *_: None,
     )  # fmt: skip
     stage.stop(1)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from magickbox.allotment import misfits
 from magickbox.cli import places
 from magickbox.cli.output import print_json
 from magickbox.config import SETTINGS, Loaded, Settings, stray_variables
@@ -14,6 +15,7 @@ from magickbox.dropins.folder import read_dropins
 from magickbox.dropins.pins import Pin, adorn, read_pins, why_not
 from magickbox.errors import ConfigError, EngineDown
 from magickbox.examination import container_engine
+from magickbox.machine import room_of
 from magickbox.processor import Processor
 from magickbox.rules.file import RulesRefused, load
 from magickbox.rules.keeper import GONE
@@ -148,6 +150,8 @@ def _dropins(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
         f"processor {p.name}: serves {p.called_ae}" + ("" if p.enabled else " (switched off)") for p in dropins.good
     ]
     bad = [f"processor {b.name}: {problem}" for b in dropins.bad for problem in b.problems]
+    room = room_of(settings)
+    bad += [f"processor {p.name}: {why}" for p in dropins.good if p.enabled for why in misfits(p, room)]
     with_image = [p for p in dropins.good if p.image is not None and p.enabled]
     told, wrong = _images(with_image, pins, settings) if with_image else ([], [])
     return [*(good or [f"processors: none in {where.processors}"]), *told], [*bad, *wrong]

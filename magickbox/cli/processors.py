@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from magickbox.allotment import misfits
 from magickbox.cli import developing, places
 from magickbox.cli.output import print_json, print_table
 from magickbox.dropins.container_template import image_of
@@ -11,6 +12,7 @@ from magickbox.dropins.folder import Dropins, read_dropins
 from magickbox.dropins.pins import adorn, read_pins, why_not
 from magickbox.dropins.switch import disable, enable
 from magickbox.dropins.template import new
+from magickbox.machine import room_of
 from magickbox.processor import Processor
 
 
@@ -45,21 +47,24 @@ def run_list(args: argparse.Namespace) -> int:
     pins = read_pins(places.data_folder(args).images)
     dropins = adorn(read_dropins(folder), pins)
     waiting = {p.name: why for p in dropins.good if p.enabled and (why := why_not(p, pins))}
+    room = room_of(places.settings(args).settings)
+    unfit = {p.name: "; ".join(wrong) for p in dropins.good if p.enabled and (wrong := misfits(p, room))}
     if args.json:
-        print_json({"folder": folder, "good": dropins.good, "bad": dropins.bad, "waiting": waiting})
+        print_json({"folder": folder, "good": dropins.good, "bad": dropins.bad, "waiting": waiting, "unfit": unfit})
     else:
         print_table(
-            ("NAME", "CALLED AE", "VERSION", "STATE", "WHAT IT DOES"), _rows(dropins, waiting),
+            ("NAME", "CALLED AE", "VERSION", "STATE", "WHAT IT DOES"), _rows(dropins, waiting, unfit),
             f"no drop-ins in {folder}",
         )  # fmt: skip
     return 1 if dropins.bad else 0
 
 
-def _rows(dropins: Dropins, waiting: Mapping[str, str]) -> list[tuple[object, ...]]:
-    good: list[tuple[object, ...]] = [
-        (p.name, p.called_ae, p.version, _state(p, waiting), waiting.get(p.name) or p.description or _what(p))
-        for p in dropins.good
-    ]
+def _rows(dropins: Dropins, waiting: Mapping[str, str], unfit: Mapping[str, str]) -> list[tuple[object, ...]]:
+    good: list[tuple[object, ...]] = []
+    for p in dropins.good:
+        why = unfit.get(p.name) or waiting.get(p.name)
+        state = "unfit" if p.name in unfit else _state(p, waiting)
+        good.append((p.name, p.called_ae, p.version, state, why or p.description or _what(p)))
     return good + [(bad.name, "-", "-", "BAD", "; ".join(bad.problems)) for bad in dropins.bad]
 
 

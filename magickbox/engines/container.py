@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from magickbox.bytesize import in_bytes
 from magickbox.convention import Convention, Image, Stage
 from magickbox.engine import Ended, Run
 from magickbox.engines import container_end, leftovers, start_trouble
@@ -28,7 +29,7 @@ from magickbox.engines.handover import Growth, give_back, hand_over
 from magickbox.engines.image_store import known
 from magickbox.engines.images import Images
 from magickbox.engines.leftovers import Kin
-from magickbox.engines.limits import Limits, in_bytes, limits_of
+from magickbox.engines.limits import Limits, limits_of
 from magickbox.engines.output_log import OutputLog
 from magickbox.engines.survivor import Survivor, Waiter, survivor, until
 from magickbox.errors import EngineDown

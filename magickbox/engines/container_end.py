@@ -4,11 +4,12 @@ import re
 import signal
 from dataclasses import dataclass, replace
 
+from magickbox.bytesize import shown
 from magickbox.convention import Image
 from magickbox.engine import Ended, Run
 from magickbox.engines.attended import Why, out_of_time
 from magickbox.engines.container_cli import ContainerCli, told_by
-from magickbox.engines.limits import Events, Limits, met, shown
+from magickbox.engines.limits import Events, Limits, met
 from magickbox.engines.output_log import OutputLog
 from magickbox.errors import EngineDown
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from magickbox.bytesize import in_bytes, shown
 from magickbox.processor import Processor
 
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 SHORT_OF_MEMORY = re.compile(r"MemoryError|[Cc]annot allocate memory|bad_alloc|[Oo]ut of memory")
 LOOKED_AT = 10_000  # files among which one is looked for that has grown to its limit
 
@@ -59,14 +59,6 @@ def limits_of(processor: Processor, default: Limits) -> Limits:
     )
 
 
-def shown(size: int) -> str:
-    """Bytes for a person: ``2 GB``, ``1.5 GB``, ``300 MB``."""
-    for unit, factor in (("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"
-
-
 def restrain(pid: int, limits: Limits, in_group: bool) -> None:
     """Set the limits of a process that it hands on to what it starts; raises OSError.
 
@@ -110,13 +102,6 @@ def _limit_met(limits: Limits, events: Events, code: int | None, workdir: Path) 
     if limits.file_size is not None and (code == -signal.SIGXFSZ or _is_reached(limits.file_size, workdir)):
         return f"a file became too large (limit {shown(limits.file_size)})"
     return None
-
-
-def in_bytes(value: object) -> int:
-    """The bytes that a text such as ``16G`` says."""
-    text = str(value)
-    number = text.rstrip("KMGT")
-    return int(number) * UNITS[text[len(number) :]]
 
 
 def _lower(pid: int, which: int, value: int) -> None:

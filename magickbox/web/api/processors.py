@@ -8,11 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from magickbox.allotment import misfits
 from magickbox.dropins.install import LARGEST_SCRIPT, Installed, install_script, install_zip
 from magickbox.dropins.pins import read_pins, why_not
 from magickbox.dropins.switch import disable, enable
 from magickbox.errors import ConfigError, MagickboxError, NotFound
 from magickbox.ledger import runtimes
+from magickbox.machine import room_of
 from magickbox.processor import Processor
 from magickbox.web.acting import note
 from magickbox.web.context import Context
@@ -58,7 +60,8 @@ def list_processors(box: In, who: Viewer) -> list[ProcessorModel]:
     pins, dropins = read_pins(box.data.images), box.workbench.dropins.of(box.places.processors, box.data.images)
     with box.ledger.reading() as tx:
         runs = {name: _runs(runtimes.run_times(tx, name), who) for name in runtimes.processors_that_ran(tx)}
-    good = [_good(one, why_not(one, pins), runs.get(one.name), box) for one in dropins.good]
+    room = room_of(box.settings)
+    good = [_good(one, misfits(one, room), why_not(one, pins), runs.get(one.name), box) for one in dropins.good]
     bad = [
         ProcessorModel(name=one.name, state="bad", problems=list(one.problems), runs=runs.get(one.name))
         for one in dropins.bad
@@ -68,12 +71,13 @@ def list_processors(box: In, who: Viewer) -> list[ProcessorModel]:
     return [*sorted([*good, *bad], key=lambda each: each.name.casefold()), *gone]
 
 
-def _good(one: Processor, why: str | None, runs: RunsModel | None, box: Context) -> ProcessorModel:
+def _good(one: Processor, unfit: list[str], why: str | None, runs: RunsModel | None, box: Context) -> ProcessorModel:
+    state = "off" if not one.enabled else "unfit" if unfit else "waits" if why else "on"
     kind = "container" if one.image else "script" if one.folder == box.places.processors else "folder"
     return ProcessorModel(
-        name=one.name, state="off" if not one.enabled else "waits" if why else "on", called_ae=one.called_ae, kind=kind,
-        version=one.version, description=one.description, why=why or "", image=one.image, network=one.network,
-        timeout=one.timeout, digest=one.digest, runs=runs,
+        name=one.name, state=state, called_ae=one.called_ae, kind=kind,
+        version=one.version, description=one.description, why="; ".join(unfit) or why or "", image=one.image,
+        network=one.network, timeout=one.timeout, digest=one.digest, runs=runs,
     )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ class RunsModel(BaseModel):
 class ProcessorModel(BaseModel):
     """A drop-in.
 
-    `state` is on, off, waits (for its image), bad (it cannot be used, `problems` say why) or gone (it ran once).
+    `state` is on, off, waits (for its image), unfit (it asks for more than this box has, so its jobs fail), bad (it
+    cannot be used, `problems` say why) or gone (it ran once).
     """
 
     model_config = ConfigDict(

@@ -1,0 +1,46 @@
+"""The statements about jobs that are READY: who waits, and what is written down of it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from magickbox.clock import from_text, to_text
+from magickbox.job import JobState
+from magickbox.ledger import jobs
+from magickbox.ledger.store import Transaction
+from magickbox.waiting import Waiting
+
+_COLUMNS = "born, id, called_ae, since, reason"
+
+
+def ready(tx: Transaction, since: datetime | None = None) -> list[Waiting]:
+    """The jobs that are READY, those only that became so at that time or later if one is given."""
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM jobs WHERE state = ? AND since >= ?",
+        (JobState.READY, to_text(since) if since is not None else ""),
+    )
+    return [_waiting(row) for row in rows]
+
+
+def one(tx: Transaction, job: str) -> Waiting | None:
+    """A job if it is READY."""
+    row = tx.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ? AND state = ?", (job, JobState.READY)).fetchone()
+    return _waiting(row) if row else None
+
+
+def _waiting(row: Sequence[Any]) -> Waiting:
+    return Waiting(from_text(row[0]), row[1], row[2], from_text(row[3]), row[4])
+
+
+def count(tx: Transaction, beside: Collection[str] = ()) -> int:
+    """How many jobs are READY, those not counted that are named."""
+    every = tx.execute("SELECT count(*) FROM jobs WHERE state = ?", (JobState.READY,)).fetchone()[0]
+    return int(every) - sum(one(tx, job) is not None for job in beside)
+
+
+def note(tx: Transaction, waiting: Iterable[str], reason: str) -> None:
+    """Write down why these wait; those that do so no longer are passed over."""
+    for job in waiting:
+        found = jobs.find(tx, job)
+        if found is not None and found.state is JobState.READY:
+            jobs.note(tx, job, reason)
