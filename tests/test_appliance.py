@@ -82,13 +82,16 @@ class Machine:
         return self.serial.read_text("utf-8", "replace") if self.serial.exists() else ""
 
     def tell(self, command: str) -> None:
-        """Give a command to QEMU's monitor."""
+        """Give a command to QEMU's monitor; it has been obeyed when this returns.
+
+        QEMU reads it letter by letter, and forgets the rest of it if the line is closed with an answer unread.
+        """
         with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(60)
             line.connect(str(self.monitor))
-            line.recv(4096)
+            hear_prompt(line)
             line.sendall(f"{command}\n".encode())
-            with suppress(OSError):
-                line.recv(4096)
+            hear_prompt(line)
 
     def is_up(self) -> bool:
         assert self.process.poll() is None, self.said()[-3000:]
@@ -97,6 +100,14 @@ class Machine:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return bool(answer.status == 200)
         return False
+
+
+def hear_prompt(line: socket.socket) -> None:
+    """Wait until the monitor is ready for a command, or gone."""
+    heard = b""
+    with suppress(ConnectionError):
+        while not heard.endswith(b"(qemu) ") and (more := line.recv(4096)):
+            heard += more
 
 
 @contextmanager

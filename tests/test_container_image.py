@@ -10,11 +10,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
-from containers import Podman, podman
+from containers import Podman, podman, program
 from peers import dcmtk, free_port, item_of, sample, storescp, wait_for
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from magickbox.cli.main import main
 
@@ -28,6 +34,8 @@ pytestmark = pytest.mark.soak
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     made = podman(tmp_path_factory.mktemp("podman"))
+    with (made.place / "containers.conf").open("a") as conf:
+        conf.write(f'[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "{made.place}/networks"\n')
     yield made
     made.close()
 
@@ -63,14 +71,14 @@ def replace_environment(engine: Podman, **more: str) -> dict[str, str]:
     return {**engine.environment, **more}
 
 
-def debian(folder: Path) -> Path:
+def debian(folder: Path, packages: str = "python3,python3-venv,bubblewrap", given: str = "CONTAINER_BASE") -> Path:
     """A Debian 12 as a tar archive."""
-    if given := os.environ.get("CONTAINER_BASE"):
-        return Path(given)
+    if there := os.environ.get(given):
+        return Path(there)
     if shutil.which("mmdebstrap") is None:
-        pytest.skip("mmdebstrap is not installed, and CONTAINER_BASE names no base")
+        pytest.skip(f"mmdebstrap is not installed, and {given} names no base")
     base = folder / "base.tar"
-    include = "--include=python3,python3-venv,bubblewrap"
+    include = f"--include={packages}"
     subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", include, "bookworm", base], check=True)
     return base
 
@@ -132,3 +140,97 @@ def test_the_composition_has_rules_that_can_be_used(tmp_path: Path) -> None:
     rules = ROOT / "vm" / "compose" / "routing.json"
     words = ["check", "--data", str(tmp_path), "--routing", str(rules), "--me", "orthanc", "--me-port", "4242"]
     assert main([*words, "--processors", str(ROOT / "processors")]) == 0
+
+
+ENTRY = """import json, os
+settings = {"HttpPort": 8042, "DicomPort": 4242, "RemoteAccessAllowed": True, "StorageDirectory": "/var/lib/orthanc/db"}
+for name, value in os.environ.items():
+    if name.startswith("ORTHANC__"):
+        key = "".join(word.capitalize() for word in name[9:].split("_"))
+        settings[key] = json.loads(value) if value[0] in "{[" or value in ("true", "false") else value
+json.dump(settings, open("/tmp/orthanc.json", "w"))
+os.execv("/usr/sbin/Orthanc", ["Orthanc", "/tmp/orthanc.json"])
+"""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """compose.yaml, up: its project, its podman, its ports."""
+
+    engine: Podman
+    program: str
+    ports: dict[str, int]
+
+    def ask(self, *words: str) -> str:
+        """Run one command of podman-compose."""
+        with (self.engine.place / "compose.log").open("w+") as said:
+            done = subprocess.run(
+                [self.program, "--podman-path", str(self.engine.place / "podman"), "--project-name", "trial",
+                 "--file", str(ROOT / "compose.yaml"), *words],
+                env=self.engine.environment | {name: f"127.0.0.1:{port}" for name, port in self.ports.items()},
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=300,
+            )  # fmt: skip
+            said.seek(0)
+            assert done.returncode == 0, said.read()
+        return self.engine.ask("ps", "--all", "--format", "{{.Names}} {{.Status}}")
+
+    def orthanc(self, path: str, body: bytes | None = None) -> Any:
+        """What Orthanc says."""
+        with urlopen(f"http://127.0.0.1:{self.ports['ORTHANC_WEB']}{path}", body, timeout=60) as answer:
+            return json.load(answer)
+
+    def is_up(self) -> bool:
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{self.ports['BOX_WEB']}/readyz", timeout=10) as answer:
+            return answer.status == 200 and "ApiVersion" in self.orthanc("/system")
+        return False
+
+
+@pytest.fixture
+def composition(engine: Podman, image: str, tmp_path: Path) -> Iterator[Composition]:
+    """The box and a stand-in for Orthanc's image: Debian's Orthanc, told its settings in the same way."""
+    for package, file in {
+        "aardvark-dns": "/usr/lib/podman/aardvark-dns",
+        "netavark": "/usr/lib/podman/netavark",
+    }.items():
+        if not Path(file).exists():
+            pytest.skip(f"{package} is not installed")
+    engine.ask("import", "--quiet", str(debian(tmp_path, "python3,orthanc", "ORTHANC_BASE")), "orthanc-base")
+    (tmp_path / "entry.py").write_text(ENTRY)
+    text = 'FROM localhost/orthanc-base\nCOPY entry.py /entry.py\nENTRYPOINT ["python3", "/entry.py"]\n'
+    (tmp_path / "Containerfile").write_text(text)
+    engine.ask("build", "--quiet", "--tag", "docker.io/orthancteam/orthanc", str(tmp_path))
+    wrapper = engine.place / "podman"
+    wrapper.write_text(f'#!/bin/sh\nexec {engine.words} "$@"\n')
+    wrapper.chmod(0o755)
+    ports = {name: free_port() for name in ("BOX_DICOM", "BOX_WEB", "ORTHANC_WEB", "ORTHANC_DICOM")}
+    made = Composition(engine, program("podman-compose"), ports)
+    yield made
+    made.ask("down", "--volumes")
+
+
+def thin_slices(folder: Path) -> list[Path]:
+    """A series of CT images 2 mm apart, of which mip makes others."""
+    image, made = dcmread(sample("CT_small.dcm")), []
+    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+    for number in range(4):
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        image.ImagePositionPatient, image.InstanceNumber = [0, 0, 2 * number], number + 1
+        made.append(folder / f"{number}.dcm")
+        image.save_as(made[-1])
+    return made
+
+
+def test_what_comes_to_the_composition_arrives_in_its_pacs(composition: Composition, tmp_path: Path) -> None:
+    """As docs/install.md says: by DICOM to the box; and from Orthanc to the box, whose new series come back."""
+    composition.ask("up", "--detach", "--no-build")
+    wait_for(composition.is_up, "both to be ready", 120)
+    file = sample("MR_small.dcm")
+    command = [dcmtk("storescu"), "-aec", "identity", "127.0.0.1", str(composition.ports["BOX_DICOM"]), str(file)]
+    subprocess.run(command, check=True, env={**os.environ, "TCP_NODELAY": "1"}, timeout=60)
+    wait_for(lambda: len(composition.orthanc("/instances")) == 1, "the result", 60)
+    uploaded = [composition.orthanc("/instances", path.read_bytes()) for path in thin_slices(tmp_path)]
+    study = uploaded[0]["ParentStudy"]
+    composition.orthanc("/modalities/box/store", study.encode())
+    wait_for(lambda: len(composition.orthanc(f"/studies/{study}")["Series"]) > 1, "the new series", 120)
+    composition.ask("stop")
+    assert "Exited (0)" in composition.engine.ask("ps", "--all", "--filter", "name=box", "--format", "{{.Status}}")
