@@ -15,6 +15,7 @@ from magickbox.disk import Mark, read_mark
 from magickbox.errors import ConfigError
 from magickbox.hooksetting import masked, read_command, read_webhook
 from magickbox.processor import Group, Late
+from magickbox.schedule import Hours, read_hours
 from magickbox.settingvalues import (
     FOR_EVER,
     Value,
@@ -22,6 +23,7 @@ from magickbox.settingvalues import (
     duration,
     flag,
     folders,
+    hours,
     limited,
     names,
     number,
@@ -77,6 +79,7 @@ class Settings:
     cpus: float | None = None
     memory: Mark | None = None
     gpus: int | None = None
+    off_peak: Hours = field(default_factory=lambda: read_hours("19:00-06:00"))
     timeout: float = 3600.0
     stop_grace: float = 20.0
     sandbox: str = "auto"
@@ -162,6 +165,7 @@ SETTINGS: dict[str, Setting] = {
     "cpus": Setting(number(0.01, 100_000), "as found", "processor cores for processors, all together"),
     "memory": Setting(size, "as found", "memory for processors, all together: a share or a size; 0: without bounds"),
     "gpus": Setting(whole(0, 1000), "as found", "graphics cards for processors, all together"),
+    "off_peak": Setting(hours, "19:00-06:00", "when jobs that are off-peak start, if their processor does not say"),
     "timeout": Setting(limited, "3600", "seconds that a processor may run, if it does not say otherwise"),
     "stop_grace": Setting(limited, "20", "seconds that a processor gets to end when it is told to"),
     "sandbox": Setting(

@@ -26,6 +26,14 @@ class JobState(StrEnum):
     LOST = "LOST"  # folder gone, nobody said why
 
 
+class JobPriority(StrEnum):
+    """How soon a job is to run; in the order in which they go."""
+
+    URGENT = "urgent"
+    NORMAL = "normal"
+    OFF_PEAK = "off-peak"  # at certain times of day only
+
+
 class Move(StrEnum):
     """What happens to a job."""
 
@@ -95,6 +103,7 @@ class Job:
 
     ``resume`` is the state that a HELD job goes back to; ``hold_asked`` says that a running job is to be held at its
     next step. ``delivered`` counts the deliveries that arrived whole. ``reason`` is why it is in this state.
+    ``priority`` is what a person said; None is its processor's.
     """
 
     id: str
@@ -121,3 +130,4 @@ class Job:
     rerun_of: str | None = None
     parent: str | None = None
     delivered: int = 0
+    priority: JobPriority | None = None

@@ -1,13 +1,17 @@
-"""What the jobs for a called AE title meet: a processor, none, or a reason to wait; the same for all of them."""
+"""What the jobs of a line meet: a processor, none, or a reason to wait; the same for all of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from magickbox.allotment import Amount, unfit
 from magickbox.association import same_title
 from magickbox.dropins.folder import BadDropin, Dropins
+from magickbox.job import JobPriority
 from magickbox.processor import FAILED, NO_PROCESSOR, Outcome, Processor, choose
+from magickbox.schedule import Hours
+from magickbox.waiting import Place
 
 MOST_TITLES = 10_000  # a peer may call any number of them
 
@@ -28,8 +32,10 @@ class Meets:
 class Meetings:
     """Asked by one thread. Which processor serves a title is found out once for each look at the drop-ins."""
 
-    def __init__(self, refusal: Callable[[Processor], str | None], has_room: Callable[[], bool], room: Amount) -> None:
-        self._refusal, self._has_room, self._room = refusal, has_room, room
+    def __init__(
+        self, refusal: Callable[[Processor], str | None], has_room: Callable[[], bool], room: Amount, off_peak: Hours
+    ) -> None:
+        self._refusal, self._has_room, self._room, self._off_peak = refusal, has_room, room, off_peak
         self._dropins = Dropins(away=True)
         self._found: dict[str, Meets] = {}
         self._waits: dict[str, Meets | None] = {}
@@ -44,16 +50,23 @@ class Meetings:
             # One that is being edited still has its called AE.
             self._once_good.update({_home(processor): processor for processor in dropins.good})
 
-    def of(self, called_ae: str) -> Meets:
-        """What jobs for this title meet in this round."""
-        found = self._found.get(called_ae)
+    def of(self, place: Place, local: datetime) -> Meets:
+        """What the jobs of a line meet in this round; ``local`` is the time of day on the wall."""
+        found = self._found.get(place.called_ae)
         if found is None:
-            found = self._found[called_ae] = self._serving(called_ae)
+            found = self._found[place.called_ae] = self._serving(place.called_ae)
         if found.processor is None:
             return found
         if found.processor.name not in self._waits:
             self._waits[found.processor.name] = self._hindrance(found.processor)
-        return self._waits[found.processor.name] or found
+        return self._waits[found.processor.name] or self._by_day(place, found.processor, local) or found
+
+    def _by_day(self, place: Place, processor: Processor, local: datetime) -> Meets | None:
+        """Off-peak jobs wait for their hours."""
+        hours = processor.hours or self._off_peak
+        if (place.priority or processor.priority) is not JobPriority.OFF_PEAK or not hours.closed_for(local):
+            return None
+        return Meets(waits=f"off-peak: waits for its hours ({hours})")
 
     def _serving(self, called_ae: str) -> Meets:
         processor = choose(self._dropins.good, called_ae)

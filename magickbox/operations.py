@@ -5,24 +5,29 @@ Each returns a sentence for that person, and raises NotFound or ForbiddenMove wi
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from magickbox.births.birth import Birth
 from magickbox.births.rerun import rerun
 from magickbox.errors import DiskFull, NotFound
-from magickbox.job import Job, JobState, Move
-from magickbox.ledger import Ledger, Transaction, endings, jobs, queues
+from magickbox.job import Job, JobPriority, JobState, Move
+from magickbox.ledger import Ledger, Transaction, endings, jobs, queues, waiting
 from magickbox.queueing import Mode
 from magickbox.removal import Removal
 
 
 @dataclass(frozen=True)
 class Operations:
-    """The verbs of ``magickbox jobs``, ``deliveries`` and ``destinations``; ``changed`` wakes the stages of a box."""
+    """The verbs of ``magickbox jobs``, ``deliveries`` and ``destinations``; ``changed`` wakes the stages of a box.
+
+    ``touched`` tells the stage of the processors of a job that a person said something of.
+    """
 
     ledger: Ledger
     birth: Birth
     removal: Removal
     changed: Callable[[], None]
+    touched: Callable[[str], None] = lambda _job: None
 
     def rerun(self, job: str, who: str) -> str:
         """A new job from the same instances."""
@@ -65,6 +70,13 @@ class Operations:
         if moved.state is JobState.DELIVERING:
             endings.settle(tx, job)
         return jobs.get(tx, job)
+
+    def prioritize(self, priority: JobPriority, job: str, who: str) -> str:
+        """Say how soon a job is to run, whatever its processor says."""
+        with self.ledger.transaction() as tx:
+            waiting.prioritize(tx, job, priority, who)
+        self.touched(job)
+        return f"{job} is {priority} now"
 
     def delete(self, job: str, who: str) -> str:
         """Remove a job's folder; its row stays."""
@@ -114,12 +126,13 @@ class Operations:
 
     def do(self, verb: str, subject: str, who: str) -> str:
         """Do what a command names; raises NotFound for a verb that is not one."""
-        verbs = {
+        verbs: dict[str, Callable[[str, str], str]] = {
             "rerun": self.rerun,
             "reroute": self.reroute,
             "hold": self.hold,
             "release": self.release,
             "delete": self.delete,
+            **{str(priority): partial(self.prioritize, priority) for priority in JobPriority},
             "retry": self.retry,
             "cancel": self.cancel,
             "pause": self.pause,

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +18,16 @@ from magickbox.logs import Note, Seldom
 from magickbox.meeting import Meetings
 from magickbox.processor import NO_PROCESSOR, Outcome, Processor
 from magickbox.runs.runner import Runner
+from magickbox.schedule import ALWAYS, Hours
 from magickbox.slots import Slots
-from magickbox.waiting import Head, in_order, next_of, shortages
+from magickbox.waiting import Head, Place, in_order, next_of, shortages
 from magickbox.waitingroom import AT_A_TIME, WaitingRoom
 
 PAUSE = 5.0  # seconds until a run that said nothing is made again
 LONGEST_PAUSE, AT_ONCE = 300.0, 3  # it grows to this, from so many in a row on
 LOOK_EVERY = 1.0  # seconds until it is looked again for what nobody announces: room on disk, an image, a sandbox
 TELL_AFTER = 5.0  # seconds that a job waits for room before that is written down
+TELL_EVERY = 60.0  # seconds until it is written down anew, if it waits for something else or for more
 
 
 class Process:
@@ -40,10 +43,11 @@ class Process:
         has_room: Callable[[], bool],
         on_processed: Callable[[], None],
         note: Note,
+        off_peak: Hours = ALWAYS,
     ) -> None:
         self._ledger, self._runner, self._folder_of, self._dropins = ledger, runner, folder_of, dropins
         self._on_processed, self._note, self._seldom = on_processed, note, Seldom(note)
-        self._meetings = Meetings(runner.refusal, has_room, room)
+        self._meetings = Meetings(runner.refusal, has_room, room, off_peak)
         self._slots, self._waiting = Slots(room), WaitingRoom(ledger, note)
         self._wake, self._changed, self._stopping = threading.Event(), threading.Event(), threading.Event()
         self._in_vain: dict[str, int] = {}
@@ -71,6 +75,11 @@ class Process:
     def wake(self) -> None:
         """Something changed: a job was born or released, a processor appeared."""
         self._changed.set()
+        self._wake.set()
+
+    def touch(self, job: str) -> None:
+        """A person said something of a job: it may stand in another place now."""
+        self._waiting.comes_back(job)
         self._wake.set()
 
     def stop(self, patience: float) -> None:
@@ -106,10 +115,10 @@ class Process:
         self._changed.clear()
         self._waiting.take_in(announced, self._slots.running())
         self._meetings.look(self._dropins())
-        able: dict[str, Processor] = {}
+        able: dict[Place, Processor] = {}
         goes_on = False
         for line in self._waiting.list.lines():
-            met = self._meetings.of(line)
+            met = self._meetings.of(line, datetime.now().astimezone())
             if met.processor is not None:
                 able[line] = met.processor
             elif met.outcome is not None:
@@ -120,30 +129,49 @@ class Process:
         if goes_on:  # with what was left over because others were to have their turn
             self._wake.set()
 
-    def _fill(self, able: dict[str, Processor]) -> bool:
+    def _fill(self, able: dict[Place, Processor]) -> bool:
         """Start what fits, in order; mark and tell what does not. True if there is more to tell."""
-        needs = {line: asked_by(processor) for line, processor in able.items()}
         while not self._stopping.is_set():
-            heads, free, moment = self._heads(needs), self._slots.free(), time.monotonic()
+            full, free, moment = self._full(able.values()), self._slots.free(), time.monotonic()
+            heads = self._heads({line: one for line, one in able.items() if one.name not in full})
             found = next_of(heads, free, moment)
             if found is None:
-                return self._tell_short(heads, free, moment)
+                why = shortages(heads, free, self._slots.room, moment)
+                why |= {line: full[one.name] for line, one in able.items() if one.name in full}
+                return self._tell_first(why, moment, short={head.line for head in heads})
             self._start(found, able[found.line])
         return False
 
-    def _heads(self, needs: dict[str, Amount]) -> list[Head]:
-        heads = (self._waiting.list.head(line, amount) for line, amount in needs.items())
+    def _full(self, processors: Iterable[Processor]) -> dict[str, str]:
+        """Those of which there are as many runs as may be at once, with what is told of those that wait for that."""
+        running = self._slots.by_processor()
+        return {
+            one.name: f"waits until another run of {one.name} is over: {one.concurrency} at once (concurrency)"
+            for one in processors
+            if one.concurrency is not None and running[one.name] >= one.concurrency
+        }
+
+    def _heads(self, able: dict[Place, Processor]) -> list[Head]:
+        waitlist = self._waiting.list
+        heads = (
+            waitlist.head(line, asked_by(processor), line.priority or processor.priority)
+            for line, processor in able.items()
+        )
         return in_order(head for head in heads if head is not None)
 
-    def _tell_short(self, heads: list[Head], free: Amount, moment: float) -> bool:
-        short = shortages(heads, free, self._slots.room, moment)
+    def _tell_first(self, why: dict[Place, str], moment: float, short: set[Place]) -> bool:
+        """Say of the first of each line why it waits, as soon as it has done so for some seconds."""
         goes_on = False
-        for head in heads:
-            since = self._waiting.list.is_short(head.line, moment)
+        for line, said in why.items():
+            first = self._waiting.list.first(line)
+            if first is None:
+                continue
+            since = self._waiting.list.waits(line, moment, is_short=line in short)
             if moment - since >= TELL_AFTER:
-                self._waiting.tell_one(head.waiting, short[head.line])
+                self._waiting.tell_one(first, said)
+                self._waiting.list.rest(line, moment + TELL_EVERY - TELL_AFTER)
             else:
-                goes_on |= self._waiting.tell_turn(head.line)
+                goes_on |= self._waiting.tell_turn(line)
         return goes_on
 
     def _start(self, head: Head, processor: Processor) -> None:
@@ -165,7 +193,7 @@ class Process:
         self._waiting.comes_back(job)
         self._note("error", "waits", {"job": job, "reason": repr(exc)})
 
-    def _pass_on(self, line: str, outcome: Outcome, processor: str | None) -> bool:
+    def _pass_on(self, line: Place, outcome: Outcome, processor: str | None) -> bool:
         """The jobs of a line are over without a run: none serves them (the box is a router), or none ever can.
 
         True if there are more of them.

@@ -7,6 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from magickbox.job import JobPriority
+from magickbox.schedule import Hours
+
 NO_PROCESSOR = "none"
 IN_IMAGE = "/processor"  # where a container has the folder of its drop-in
 SUCCESS = "success"
@@ -36,6 +39,7 @@ class Processor:
     tells one version of its files from another. ``network`` says that its runs may reach it. Times are
     seconds. With an ``image`` the run takes place in a
     container; its ``command`` is then empty, or a program of the image, and ``IN_IMAGE`` stands for ``folder``.
+    ``hours`` are those of its jobs that are off-peak; of ``concurrency`` runs at once there are no more.
     ``declared`` are the keys that processor.json has: what an image says of itself does not count against those.
     """
 
@@ -53,6 +57,9 @@ class Processor:
     settle: float | None = None
     max_wait: float | None = None
     late: Late | None = None
+    priority: JobPriority = JobPriority.NORMAL
+    hours: Hours | None = None
+    concurrency: int | None = None
     digest: str = ""
     image: str | None = None
     image_archive: Path | None = None

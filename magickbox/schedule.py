@@ -1,4 +1,4 @@
-"""When a destination may be sent to, and how much: pure, with the time given."""
+"""At which times of day something may happen, and how much is sent: pure, with the time given."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _WINDOW = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\
 
 @dataclass(frozen=True)
 class Hours:
-    """The times of day at which sending is allowed, in minutes after midnight by the clock on the wall.
+    """The times of day at which something is allowed, in minutes after midnight by the clock on the wall.
 
     A window whose end is not after its beginning goes over midnight.
     """
@@ -18,9 +18,19 @@ class Hours:
     windows: tuple[tuple[int, int], ...]
 
     def closed_for(self, local: datetime) -> float:
-        """Seconds until sending is allowed; 0 if it is now."""
+        """Seconds until it is allowed; 0 if it is now."""
         minute = local.hour * 60 + local.minute + local.second / 60 + local.microsecond / 60e6
         return min(_until(minute, *window) for window in self.windows) * 60
+
+    def __str__(self) -> str:
+        return ", ".join(f"{_clock(begin)}-{_clock(end or DAY)}" for begin, end in self.windows)
+
+
+ALWAYS = Hours(((0, 0),))
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def _until(minute: float, begin: int, end: int) -> float:

@@ -122,7 +122,7 @@ class Box:
         )  # fmt: skip
         self.process = Process(
             self.ledger, runner, self.folder_of, self.current_dropins, room_of(settings),
-            self.disk.has_room, self.route.wake, process_note,
+            self.disk.has_room, self.route.wake, process_note, settings.off_peak,
         )  # fmt: skip
         self.receive = Receive(
             data, self.ledger, self._birth, self.policy, self._access(), self.capacity, own_calls,
@@ -131,7 +131,7 @@ class Box:
         self.receiver = Receiver(
             self._port(tuning), self.receive, lambda why: receive_note("warning", "trouble", {"reason": why})
         )
-        self.operations = Operations(self.ledger, self._birth, self._removal, self._changed)
+        self.operations = Operations(self.ledger, self._birth, self._removal, self._changed, self.process.touch)
         self.control = ControlServer(data.control, self.operations, self.status)
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note

@@ -10,6 +10,7 @@ from magickbox.association import title_problem
 from magickbox.clock import seconds
 from magickbox.disk import Mark, read_mark
 from magickbox.errors import ConfigError
+from magickbox.schedule import Hours, read_hours
 
 FOR_EVER = math.inf
 Value = str | int | float | bool | list[str]
@@ -59,6 +60,11 @@ def number(low: float, high: float) -> Callable[[Value], float]:
         return found
 
     return read
+
+
+def hours(value: Value) -> Hours:
+    """Times of day, such as ``19:00-06:00``; raises ValueError."""
+    return read_hours(text(value))
 
 
 def duration(value: Value) -> float:

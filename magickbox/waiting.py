@@ -1,18 +1,30 @@
 """Jobs that wait for a processor, and which of them is next: pure, with the time given.
 
-They are kept in lines, one for each called AE title: what keeps one of a line waiting keeps all of it, so that a look
-at ten thousand jobs is a look at a few lines. Nothing waits for ever: a job that does not fit is overtaken by what
-does for ``PATIENCE`` only; then what it needs is kept free for it.
+They are kept in lines, one for each called AE title and priority that a person gave: what keeps one of a line waiting
+keeps all of it, so that a look at ten thousand jobs is a look at a few lines. Nothing waits for ever: what is more
+urgent overtakes only what is younger than ``OVERTAKING``, and a job that does not fit is overtaken by what does for
+``PATIENCE`` only; then what it needs is kept free for it.
 """
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from magickbox.allotment import Amount, shortage
+from magickbox.job import JobPriority
 
-PATIENCE = 600.0  # s; so long a job that does not fit is overtaken by those that do
+OVERTAKING = timedelta(hours=6)  # so much later may something more urgent by one step be born and still go first
+PATIENCE = 600.0  # s; so long a job that does not fit is overtaken by those that do; an urgent one by none
+_STEPS = {priority: n for n, priority in enumerate(JobPriority)}
+
+
+class Place(NamedTuple):
+    """Which line: the called AE title as it is written, and the priority that a person gave."""
+
+    called_ae: str
+    priority: JobPriority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +36,26 @@ class Waiting:
     called_ae: str
     since: datetime
     reason: str = ""
+    priority: JobPriority | None = None
+
+    @property
+    def line(self) -> Place:
+        """Where it stands."""
+        return Place(self.called_ae, self.priority)
 
 
 @dataclass
 class Line:
     """Jobs that wait for the same, oldest first. ``told`` is what was said last of all of them, to all but ``untold``.
 
-    ``short_since`` is when the first of them was found not to fit, on a clock that never goes back.
+    ``first_since`` is when the first of them was found to wait for its turn, ``short_since`` when it was found not to
+    fit, on a clock that never goes back.
     """
 
     jobs: list[tuple[datetime, str]] = field(default_factory=list)
     told: str | None = None
     untold: list[str] = field(default_factory=list)
+    first_since: float | None = None
     short_since: float | None = None
 
 
@@ -43,32 +63,45 @@ class Line:
 class Head:
     """The first of a line that nothing but room keeps waiting, what it needs, and since when that is not there."""
 
-    line: str
+    line: Place
     waiting: Waiting
     needs: Amount
     short_since: float | None = None
+    priority: JobPriority = JobPriority.NORMAL
+
+    @property
+    def turn(self) -> tuple[datetime, str]:
+        """Who goes first has the earliest turn."""
+        return self.waiting.born + OVERTAKING * _STEPS[self.priority], self.waiting.job
+
+    def keeps_room(self, moment: float) -> bool:
+        """True if what it needs is not for those behind it any longer."""
+        patience = 0.0 if self.priority is JobPriority.URGENT else PATIENCE
+        return self.short_since is not None and moment - self.short_since >= patience
 
 
 class Waitlist:
-    """All that wait, in a line for each called AE title as it is written. For one thread at a time."""
+    """All that wait, in their lines. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[Place, Line] = {}
         self._all: dict[str, Waiting] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def lines(self) -> list[str]:
-        """The lines that there are, by their called AE titles."""
+    def lines(self) -> list[Place]:
+        """The lines that there are."""
         return list(self._lines)
 
     def add(self, waiting: Waiting) -> None:
-        """Put a job into its line; one that is there already stays."""
-        if waiting.job in self._all:
+        """Put a job into its line; one that is there already stays, if it is to stand there still."""
+        was = self._all.get(waiting.job)
+        if was is not None and was.line == waiting.line:
             return
+        self.remove(waiting.job)
         self._all[waiting.job] = waiting
-        line = self._lines.setdefault(waiting.called_ae, Line())
+        line = self._lines.setdefault(waiting.line, Line())
         heapq.heappush(line.jobs, (waiting.born, waiting.job))
         if line.told is not None:
             line.untold.append(waiting.job)
@@ -77,7 +110,7 @@ class Waitlist:
         """Take a job out; what is not there is no error."""
         gone = self._all.pop(job, None)
         if gone is not None:
-            self._tidy(gone.called_ae)
+            self._tidy(gone.line)
 
     def only(self, jobs: Iterable[str]) -> None:
         """Take out all but these."""
@@ -85,22 +118,27 @@ class Waitlist:
         for job in [each for each in self._all if each not in stay]:
             self.remove(job)
 
-    def first(self, line: str) -> Waiting | None:
+    def first(self, line: Place) -> Waiting | None:
         """The oldest job of a line."""
         return self._all[self._lines[line].jobs[0][1]] if line in self._lines else None
 
-    def head(self, line: str, needs: Amount) -> Head | None:
-        """The same as one that asks for this much."""
+    def head(self, line: Place, needs: Amount, priority: JobPriority = JobPriority.NORMAL) -> Head | None:
+        """The same as one that asks for this much, of this priority."""
         first = self.first(line)
-        return Head(line, first, needs, self._lines[line].short_since) if first is not None else None
+        return Head(line, first, needs, self._lines[line].short_since, priority) if first is not None else None
 
-    def is_short(self, line: str, moment: float) -> float:
-        """Keep that the first of a line does not fit; since when that is so."""
+    def waits(self, line: Place, moment: float, *, is_short: bool) -> float:
+        """Keep that the first of a line waits, because it does not fit or for something else; returns since when."""
         here = self._lines[line]
-        here.short_since = moment if here.short_since is None else here.short_since
-        return here.short_since
+        here.first_since = moment if here.first_since is None else here.first_since
+        here.short_since = (here.short_since or moment) if is_short else None
+        return here.first_since
 
-    def untold(self, line: str, what: str, most: int) -> list[str]:
+    def rest(self, line: Place, until: float) -> None:
+        """Say nothing more of the first of a line before that."""
+        self._lines[line].first_since = until
+
+    def untold(self, line: Place, what: str, most: int) -> list[str]:
         """Those of a line of whom ``what`` is still to be written down, at most so many; they count as told then."""
         here = self._lines.get(line)
         if here is None:
@@ -110,15 +148,15 @@ class Waitlist:
         found: list[str] = []
         while here.untold and len(found) < most:
             job = here.untold.pop()
-            if self.has_news(job, what):
+            if self._stands(job, line) and self.has_news(job, what):
                 found.append(job)
         return found
 
-    def was_told(self, line: str) -> bool:
+    def was_told(self, line: Place) -> bool:
         """True if something was said of all of a line."""
         return line in self._lines and self._lines[line].told is not None
 
-    def forget(self, line: str) -> None:
+    def forget(self, line: Place) -> None:
         """Nothing is to be said of all of a line any more."""
         self._lines[line].told = None
 
@@ -130,19 +168,22 @@ class Waitlist:
         self._all[job] = replace(here, reason=what)
         return True
 
-    def _tidy(self, line: str) -> None:
+    def _tidy(self, line: Place) -> None:
         """Drop who is gone from the front of a line, and a line that has nobody."""
         here = self._lines[line]
-        while here.jobs and here.jobs[0][1] not in self._all:
+        while here.jobs and not self._stands(here.jobs[0][1], line):
             heapq.heappop(here.jobs)
-            here.short_since = None
+            here.first_since = here.short_since = None
         if not here.jobs:
             del self._lines[line]
 
+    def _stands(self, job: str, line: Place) -> bool:
+        return job in self._all and self._all[job].line == line
+
 
 def in_order(heads: Iterable[Head]) -> list[Head]:
-    """Who goes first: the oldest."""
-    return sorted(heads, key=lambda head: (head.waiting.born, head.waiting.job))
+    """Who goes first: the oldest of the most urgent."""
+    return sorted(heads, key=lambda head: head.turn)
 
 
 def next_of(heads: Sequence[Head], free: Amount, moment: float) -> Head | None:
@@ -150,7 +191,7 @@ def next_of(heads: Sequence[Head], free: Amount, moment: float) -> Head | None:
     return next((head for head, left in _lefts(heads, free, moment) if left.lacks(head.needs) is None), None)
 
 
-def shortages(heads: Sequence[Head], free: Amount, room: Amount, moment: float) -> dict[str, str]:
+def shortages(heads: Sequence[Head], free: Amount, room: Amount, moment: float) -> dict[Place, str]:
     """Why each of these has to wait, by line, if none of them is next; ``heads`` are in order."""
     return {head.line: shortage(head.needs, free, room) for head, _ in _lefts(heads, free, moment)}
 
@@ -159,5 +200,5 @@ def _lefts(heads: Sequence[Head], free: Amount, moment: float) -> Iterator[tuple
     """Each with what it may have; what one that has lost its patience needs, nobody behind it gets."""
     for head in heads:
         yield head, free
-        if head.short_since is not None and moment - head.short_since >= PATIENCE:
+        if head.keeps_room(moment):
             free = free.less(head.needs)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from magickbox.ledger import Ledger, waiting
 from magickbox.logs import Note
-from magickbox.waiting import Waiting, Waitlist
+from magickbox.waiting import Place, Waiting, Waitlist
 
 COUNT_EVERY = 2.0  # seconds until the READY jobs are counted again, if the ledger has changed
 SHARE = 20  # of the time goes into reading all of them: a twentieth at most
@@ -101,11 +101,11 @@ class WaitingRoom:
             else:
                 self.list.add(each)
 
-    def tell(self, line: str, why: str) -> bool:
+    def tell(self, line: Place, why: str) -> bool:
         """Write down of all jobs of a line why they wait, each once; False if all know."""
         return self._write(self.list.untold(line, why, AT_A_TIME), why, "warning")
 
-    def tell_turn(self, line: str) -> bool:
+    def tell_turn(self, line: Place) -> bool:
         """What kept all of a line waiting is over, and is not to be read any longer; False if it is not."""
         if not self.list.was_told(line):
             return False

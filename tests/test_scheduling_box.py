@@ -1,6 +1,7 @@
 """What waits, and for how long, in real boxes: room by resources, and what no machine has."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from callers import IMAGES, Caller
 
 from magickbox.cli.main import main
 from magickbox.job import Job, JobState
+from magickbox.schedule import read_hours
 
 SPAN = '#!/bin/sh\ndate +%s.%N > "$2/began"\nsleep 0.7\ndate +%s.%N > "$2/ended"\n'
 
@@ -87,3 +89,61 @@ def test_what_no_machine_has_is_refused_at_once(tmp_path: Path, capsys: pytest.C
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Huge")]
     assert "unfit" in line
     assert "asks for 64 processor cores" in line
+
+
+def test_what_is_urgent_goes_first_and_a_person_may_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up(tmp_path, 1)
+    gate = 'while [ ! -e "$MAGICKBOX_PROCESSOR/go" ]; do sleep 0.05; done\n' + SPAN.partition("\n")[2]
+    drop(tmp_path, "First", "#!/bin/sh\n" + gate, timeout=60)
+    drop(tmp_path, "Normal")
+    drop(tmp_path, "Soon", priority="urgent")
+    with running(tmp_path, settings={"slots": 1, "settle": 0}) as box:
+        store(box.port, "First", 1)
+        until(lambda: [job.state for job in of(tmp_path, "First")] == [JobState.RUNNING])
+        for number, called in enumerate(("Normal", "Normal", "Soon"), 2):
+            store(box.port, called, number)
+            until(lambda n=number: len(all_jobs(tmp_path)) == n)  # type: ignore[misc]
+        second, third = of(tmp_path, "Normal")
+        (soon,) = of(tmp_path, "Soon")
+        place = ["--data", str(tmp_path)]
+        assert main(["jobs", "priority", third.id, "urgent", *place]) == 0
+        assert capsys.readouterr().out == f"{third.id} is urgent now\n"
+        (tmp_path / "processors" / "First" / "go").touch()
+        until(lambda: are_over(tmp_path, 4), what="all four")
+        assert main(["jobs", "priority", third.id, "urgent", *place]) == 1
+        assert "only a job that is still to run" in capsys.readouterr().err
+        assert main(["jobs", "show", third.id, *place]) == 0
+        assert "priority   urgent" in capsys.readouterr().out
+    order = sorted((second, third, soon), key=lambda job: span(tmp_path, job)[0])
+    assert [job.id for job in order] == [third.id, soon.id, second.id]
+
+
+def test_off_peak_waits_for_its_hours_unless_a_person_says_otherwise(tmp_path: Path) -> None:
+    set_up(tmp_path, 1)
+    later = datetime.now() + timedelta(hours=2)
+    hours = f"{later:%H}:00-{later + timedelta(hours=1):%H}:00"
+    drop(tmp_path, "Night", "#!/bin/sh\n", priority="off-peak", hours=hours)
+    drop(tmp_path, "Tonight", "#!/bin/sh\n", priority="off-peak")
+    drop(tmp_path, "Always", "#!/bin/sh\n", priority="off-peak", hours="00:00-24:00")
+    with running(tmp_path, settings={"settle": 0, "off_peak": hours}) as box:
+        for number, called in enumerate(("Night", "Tonight", "Always")):
+            store(box.port, called, number)
+        until(lambda: [job.outcome for job in of(tmp_path, "Always")] == ["success"])
+        told = f"off-peak: waits for its hours ({read_hours(hours)})"
+        until(lambda: [job.reason for called in ("Night", "Tonight") for job in of(tmp_path, called)] == [told] * 2)
+        box.ask("normal", of(tmp_path, "Night")[0].id)
+        until(lambda: [job.outcome for job in of(tmp_path, "Night")] == ["success"])
+        assert of(tmp_path, "Tonight")[0].state is JobState.READY
+
+
+def test_of_a_processor_no_more_runs_than_it_allows(tmp_path: Path) -> None:
+    set_up(tmp_path, 1)
+    drop(tmp_path, "Licensed", concurrency=1)
+    drop(tmp_path, "Other")
+    with running(tmp_path, settings={"slots": 3, "settle": 0}) as box:
+        for number, called in enumerate(("Licensed", "Licensed", "Other")):
+            store(box.port, called, number)
+        until(lambda: are_over(tmp_path, 3))
+    (first, second), (other,) = of(tmp_path, "Licensed"), of(tmp_path, "Other")
+    assert not overlap(tmp_path, first, second)
+    assert overlap(tmp_path, first, other)

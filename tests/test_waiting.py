@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from magickbox.allotment import NOTHING, Amount, asked_by, shortage, unbounded, unfit
 from magickbox.config import load
+from magickbox.job import JobPriority
 from magickbox.machine import cards, cores, main_memory, room_of
 from magickbox.processor import Processor
-from magickbox.waiting import PATIENCE, Head, Waiting, Waitlist, in_order, next_of, shortages
+from magickbox.waiting import OVERTAKING, PATIENCE, Head, Place, Waiting, Waitlist, in_order, next_of, shortages
 
 G = 1 << 30
+URGENT, NORMAL, OFF_PEAK = JobPriority
 ROOM = Amount(8, 4, 16 * G, 1)
 BEGIN = datetime(2026, 3, 12, tzinfo=UTC)
 
@@ -24,9 +26,14 @@ def processor(**resources: object) -> Processor:
     return Processor("Seg", Path("/p"), ("./run",), "Seg", resources=tuple(resources.items()))
 
 
-def waiting(job: str, line: str, born: float = 0.0, reason: str = "born") -> Waiting:
+def waiting(
+    job: str, line: str, born: float = 0.0, reason: str = "born", priority: JobPriority | None = None
+) -> Waiting:
     moment = BEGIN + timedelta(seconds=born)
-    return Waiting(moment, job, line, moment, reason)
+    return Waiting(moment, job, line, moment, reason, priority)
+
+
+A, B = Place("A"), Place("B")
 
 
 def test_what_a_run_holds() -> None:
@@ -75,13 +82,13 @@ def test_a_line_is_told_once_and_who_comes_later_too() -> None:
     waitlist = Waitlist()
     for n in range(5):
         waitlist.add(waiting(f"j{n}", "A", n))
-    assert waitlist.untold("A", "bad", 3) == ["j0", "j1", "j2"]
-    assert waitlist.untold("A", "bad", 3) == ["j3", "j4"]
+    assert waitlist.untold(A, "bad", 3) == ["j0", "j1", "j2"]
+    assert waitlist.untold(A, "bad", 3) == ["j3", "j4"]
     waitlist.add(waiting("j5", "A", 5))
     waitlist.add(waiting("j6", "A", 6, "bad"))
-    assert waitlist.untold("A", "bad", 3) == ["j5"], "the one that says so already is not told again"
-    assert waitlist.untold("A", "bad", 3) == []
-    assert waitlist.untold("A", "worse", 10) == [f"j{n}" for n in range(7)]
+    assert waitlist.untold(A, "bad", 3) == ["j5"], "the one that says so already is not told again"
+    assert waitlist.untold(A, "bad", 3) == []
+    assert waitlist.untold(A, "worse", 10) == [f"j{n}" for n in range(7)]
 
 
 def test_who_is_taken_out_is_not_met_again() -> None:
@@ -90,17 +97,19 @@ def test_who_is_taken_out_is_not_met_again() -> None:
         waitlist.add(waiting(f"j{n}", "A" if n % 2 else "B", n))
     waitlist.remove("j1")
     waitlist.remove("nobody")
-    first = waitlist.first("A")
+    first = waitlist.first(A)
     assert first is not None
     assert (first.job, len(waitlist)) == ("j3", 3)
     waitlist.only(["j0", "j2"])
-    assert waitlist.lines() == ["B"]
+    assert waitlist.lines() == [B]
     waitlist.add(waiting("j1", "A", 1))
-    assert waitlist.first("A") == waiting("j1", "A", 1)
+    assert waitlist.first(A) == waiting("j1", "A", 1)
 
 
-def head(line: str, born: float, needs: Amount, short_since: float | None = None) -> Head:
-    return Head(line, waiting(line, line, born), needs, short_since)
+def head(
+    line: str, born: float, needs: Amount, short_since: float | None = None, priority: JobPriority = NORMAL
+) -> Head:
+    return Head(Place(line), waiting(line, line, born), needs, short_since, priority)
 
 
 def test_the_oldest_that_fits_goes_first_until_the_large_one_has_lost_its_patience() -> None:
@@ -108,12 +117,41 @@ def test_the_oldest_that_fits_goes_first_until_the_large_one_has_lost_its_patien
     card = head("card", 2, Amount(1, 0, G, 1))
     free = Amount(6, 2, 16 * G, 1)
     heads = in_order([card, small, big])
-    assert [each.line for each in heads] == ["big", "small", "card"]
+    assert [each.line.called_ae for each in heads] == ["big", "small", "card"]
     assert next_of(heads, free, PATIENCE - 1) == small
     assert next_of(heads, free, PATIENCE) == card, "what does not keep the large one waiting still goes"
     assert next_of(heads[:2], free, PATIENCE) is None
-    assert shortages(heads[:2], free, ROOM, PATIENCE)["small"].startswith("waits behind a larger job")
+    assert shortages(heads[:2], free, ROOM, PATIENCE)[small.line].startswith("waits behind a larger job")
     assert next_of(heads, ROOM, PATIENCE) == big
+
+
+def test_what_is_urgent_goes_first_but_not_before_what_has_waited_for_hours() -> None:
+    step = OVERTAKING.total_seconds()
+    urgent, normal, late = head("u", 100, Amount(), priority=URGENT), head("n", 50, Amount()), head("l", 0, Amount())
+    assert [each.line.called_ae for each in in_order([late, normal, urgent])] == ["u", "l", "n"]
+    assert in_order([head("u", step + 1, Amount(), priority=URGENT), late])[0] == late
+    assert in_order([head("o", 0, Amount(), priority=OFF_PEAK), head("n", step - 1, Amount())])[0].line == Place("n")
+    assert in_order([head("o", 0, Amount(), priority=OFF_PEAK), head("n", step + 1, Amount())])[0].line == Place("o")
+
+
+def test_for_what_is_urgent_room_is_kept_at_once() -> None:
+    big = head("big", 0, Amount(1, 4, 0, 0), 5.0, URGENT)
+    assert next_of([big, head("small", 1, Amount())], Amount(6, 2, 16 * G, 1), 5.0) is None
+
+
+def test_a_job_that_is_made_urgent_stands_in_another_line() -> None:
+    waitlist = Waitlist()
+    for n in range(3):
+        waitlist.add(waiting(f"j{n}", "A", n))
+    waitlist.add(waiting("j1", "A", 1, priority=URGENT))
+    assert waitlist.lines() == [A, Place("A", URGENT)]
+    assert [waitlist.first(line).job for line in waitlist.lines()] == ["j0", "j1"]  # type: ignore[union-attr]
+    waitlist.remove("j0")
+    assert waitlist.first(A) == waiting("j2", "A", 2)
+    assert waitlist.untold(A, "bad", 9) == ["j2"]
+    waitlist.add(waiting("j1", "A", 1))
+    assert waitlist.first(A) == waiting("j1", "A", 1)
+    assert (len(waitlist), waitlist.lines()) == (2, [A])
 
 
 @dataclass
@@ -135,15 +173,16 @@ class Simulation:
 
     def fill(self, needs: dict[str, Amount], took: dict[str, float]) -> None:
         while True:
-            heads = in_order([h for line in self.waitlist.lines() if (h := self.waitlist.head(line, needs[line]))])
+            all_of = [self.waitlist.head(line, needs[line.called_ae]) for line in self.waitlist.lines()]
+            heads = in_order(each for each in all_of if each is not None)
             found = next_of(heads, self.free(), self.now)
             if found is None:
                 break
             self.waitlist.remove(found.waiting.job)
-            self.running[found.waiting.job] = (self.now + took[found.line], found.needs)
+            self.running[found.waiting.job] = (self.now + took[found.line.called_ae], found.needs)
             self.began[found.waiting.job] = self.now
         for each in heads:
-            self.waitlist.is_short(each.line, self.now)
+            self.waitlist.waits(each.line, self.now, is_short=True)
 
     def end_next(self) -> None:
         self.now, job = min((ends, job) for job, (ends, _) in self.running.items())

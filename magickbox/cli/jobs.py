@@ -6,7 +6,7 @@ from magickbox.cli import places
 from magickbox.cli.delivery import as_told
 from magickbox.cli.doing import do
 from magickbox.cli.output import moment, print_json, print_table, shown, size
-from magickbox.job import HAS_FOLDER, Job, JobState
+from magickbox.job import HAS_FOLDER, Job, JobPriority, JobState
 from magickbox.ledger import Transaction, deliveries, jobs, proofs
 from magickbox.proof import WORDS
 
@@ -21,7 +21,7 @@ VERBS = {
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Describe the command."""
-    parser = commands.add_parser("jobs", help="list, show, rerun, reroute, hold, release, delete")
+    parser = commands.add_parser("jobs", help="list, show, rerun, reroute, hold, release, delete, priority")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest jobs first")
     listing.add_argument("--state", action="append", choices=[s.value for s in JobState], help="only of this state")
@@ -37,6 +37,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         action.add_argument("job", metavar="JOB")
         places.add_data(action)
         action.set_defaults(run=run_verb, verb=verb)
+    priority = actions.add_parser("priority", help="say how soon it is to run")
+    priority.add_argument("job", metavar="JOB")
+    priority.add_argument("verb", choices=[each.value for each in JobPriority], help="how soon")
+    places.add_data(priority)
+    priority.set_defaults(run=run_verb)
 
 
 def run_verb(args: argparse.Namespace) -> int:
@@ -103,6 +108,7 @@ def _print_job(job: Job, folder: str | None) -> None:
         "job": job.id,
         "state": f"{job.state} since {moment(job.since)}",
         "reason": job.reason,
+        "priority": job.priority,
         "outcome": f"{job.outcome or '-'} {job.message}",
         "from": f"{job.calling_ae} at {job.peer}, calling {job.called_ae}",
         "study": job.study,

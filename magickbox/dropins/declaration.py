@@ -14,9 +14,11 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from magickbox.association import title_problem
 from magickbox.dropins.files import first_bytes, line_end_problem
+from magickbox.job import JobPriority
 from magickbox.positionedjson import Document, NotJson, read
 from magickbox.processor import IN_IMAGE, Group, Late, Processor
 from magickbox.rules.check import Problem, told
+from magickbox.schedule import read_hours
 
 FILE = "processor.json"
 LARGEST = 1024 * 1024
@@ -65,7 +67,7 @@ def read_processor_json(folder: Path, name: str) -> Processor:
     problems = [Problem(path, place, "this key is there twice") for path, place in document.repeated]
     problems += [problem for error in validator().iter_errors(document.value) for problem in _of(error, document)]
     if not problems:  # only what has the right shape can be looked at closer
-        problems = [*_command_problems(folder, document), *_title_problems(document, name)]
+        problems = [*_command_problems(folder, document), *_title_problems(document, name), *_hours_problems(document)]
     if problems:
         raise Wrong(*(told(problem, document, FILE) for problem in sorted(problems, key=lambda each: each.offset)))
     return _processor(folder, name, document.value)
@@ -193,6 +195,16 @@ def _title_problems(document: Document, default: str) -> Iterator[Problem]:
         yield Problem(("AETitle",), document.values[("AETitle",)], f"not a regular expression: {exc}")
 
 
+def _hours_problems(document: Document) -> Iterator[Problem]:
+    value: dict[str, Any] = document.value
+    if "hours" not in value:
+        return
+    try:
+        read_hours(value["hours"])
+    except ValueError as exc:
+        yield Problem(("hours",), document.values[("hours",)], str(exc))
+
+
 def _absolute(folder: Path, part: str) -> str:
     return os.path.normpath(folder.absolute() / part) if part.startswith("./") else part
 
@@ -221,6 +233,9 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         settle=settle,
         max_wait=max_wait,
         late=Late(value["late"]) if "late" in value else None,
+        priority=JobPriority(value.get("priority", "normal")),
+        hours=read_hours(value["hours"]) if "hours" in value else None,
+        concurrency=int(value["concurrency"]) if "concurrency" in value else None,
         image=value.get("image"),
         image_archive=_archive(folder, value),
         network=value.get("network", False),

@@ -9,7 +9,7 @@ from magickbox.association import Association, End
 from magickbox.clock import from_text, now, to_text
 from magickbox.errors import NotFound
 from magickbox.instance import Instance
-from magickbox.job import OPEN, Job, JobState, Move, after
+from magickbox.job import OPEN, Job, JobPriority, JobState, Move, after
 from magickbox.ledger.store import Transaction
 
 BOX = "box"
@@ -24,6 +24,7 @@ def _to_job(row: Sequence[object]) -> Job:
     values.update({name: bool(values[name]) for name in _FLAGS})
     values["state"] = JobState(str(values["state"]))
     values["resume"] = JobState(str(values["resume"])) if values["resume"] else None
+    values["priority"] = JobPriority(str(values["priority"])) if values["priority"] else None
     return Job(**values)  # type: ignore[arg-type]  # the columns are the fields
 
 

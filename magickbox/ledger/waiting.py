@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from magickbox.clock import from_text, to_text
-from magickbox.job import JobState
+from magickbox.errors import ForbiddenMove
+from magickbox.job import JobPriority, JobState
 from magickbox.ledger import jobs
 from magickbox.ledger.store import Transaction
 from magickbox.waiting import Waiting
 
-_COLUMNS = "born, id, called_ae, since, reason"
+_COLUMNS = "born, id, called_ae, since, reason, priority"
 
 
 def ready(tx: Transaction, since: datetime | None = None) -> list[Waiting]:
@@ -29,7 +30,8 @@ def one(tx: Transaction, job: str) -> Waiting | None:
 
 
 def _waiting(row: Sequence[Any]) -> Waiting:
-    return Waiting(from_text(row[0]), row[1], row[2], from_text(row[3]), row[4])
+    priority = JobPriority(row[5]) if row[5] else None
+    return Waiting(from_text(row[0]), row[1], row[2], from_text(row[3]), row[4], priority)
 
 
 def count(tx: Transaction, beside: Collection[str] = ()) -> int:
@@ -44,3 +46,12 @@ def note(tx: Transaction, waiting: Iterable[str], reason: str) -> None:
         found = jobs.find(tx, job)
         if found is not None and found.state is JobState.READY:
             jobs.note(tx, job, reason)
+
+
+def prioritize(tx: Transaction, job: str, priority: JobPriority, who: str) -> None:
+    """Keep how soon a job is to run; raises NotFound, or ForbiddenMove if its run is not still to come."""
+    found = jobs.get(tx, job)
+    if JobState.READY not in (found.state, found.resume):
+        raise ForbiddenMove(f"{job} is {found.state}; only a job that is still to run can be made {priority}")
+    tx.execute("UPDATE jobs SET priority = ? WHERE id = ?", (priority, job))
+    jobs.note(tx, job, f"made {priority} by {who}", who)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from magickbox.delivery import DeliveryState
 from magickbox.errors import ForbiddenMove
-from magickbox.job import HAS_FOLDER, Job, JobState, Move, after
+from magickbox.job import HAS_FOLDER, Job, JobPriority, JobState, Move, after
 from magickbox.ledger import Transaction, jobs, listings
 from magickbox.web.catalogue import HIDDEN, Study
 from magickbox.web.context import Context
@@ -13,7 +13,7 @@ from magickbox.web.principal import Principal
 
 _PLAIN = (
     "id", "since", "hold_asked", "calling_ae", "called_ae", "peer", "received", "born", "instances", "bytes",
-    "outcome", "processor", "attempt", "aborted", "study", "follows", "rerun_of", "parent",
+    "outcome", "processor", "attempt", "aborted", "study", "follows", "rerun_of", "parent", "priority",
 )  # fmt: skip
 
 
@@ -107,4 +107,6 @@ def what_may_be_done(job: Job) -> list[str]:
         may.append(move.value)
     if job.state is JobState.RUNNING and job.hold_asked:
         may = [*(verb for verb in may if verb != "hold"), "release"]
+    if JobState.READY in (job.state, job.resume):
+        may += [priority.value for priority in JobPriority if priority is not job.priority]
     return may

@@ -26,7 +26,7 @@ from magickbox.web.whynot import why_decided, why_today
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-Verb = Literal["rerun", "reroute", "hold", "release", "delete"]
+Verb = Literal["rerun", "reroute", "hold", "release", "delete", "urgent", "normal", "off-peak"]
 Title = Annotated[str, Query(max_length=64, description="an AE title; case does not count, `*` stands for anything")]
 Day = Annotated[
     str, Query(max_length=40, description="a day in the box's time zone (2026-03-12) or a moment with its zone")

@@ -12,7 +12,7 @@ _LINE: dict[str, JsonValue] = {
     "instances": 120, "bytes": 63000000, "outcome": "success", "message": "", "processor": "ProcRSI", "attempt": 1,
     "aborted": False, "study": "1.2.840.113619.2.1", "patient_name": "Test^Person", "patient_id": "4711",
     "accession": "A77", "study_date": "20260312", "description": "Knee left", "modalities": ["MR"],
-    "deliveries": {"DELIVERED": 1}, "follows": None, "rerun_of": None, "parent": None,
+    "deliveries": {"DELIVERED": 1}, "follows": None, "rerun_of": None, "parent": None, "priority": None,
 }  # fmt: skip
 
 
@@ -58,6 +58,7 @@ class JobModel(BaseModel):
     follows: str | None
     rerun_of: str | None
     parent: str | None
+    priority: str | None = Field(description="urgent, normal or off-peak, if a person said so; else its processor's")
 
 
 class CountsModel(BaseModel):
@@ -126,7 +127,9 @@ class JobWhole(BaseModel):
     attempts: list[AttemptModel]
     successors: list[str] = Field(description="reruns of it, and jobs that came late after it")
     has_folder: bool
-    may: list[str] = Field(description="what can be done with it now: rerun, reroute, hold, release, delete")
+    may: list[str] = Field(
+        description="what can be done with it now: rerun, reroute, hold, release, delete, urgent, normal, off-peak"
+    )
 
 
 class WhyModel(BaseModel):

@@ -28,6 +28,9 @@ MEANINGS: dict[str, tuple[str, bool]] = {
     ),
     "hold": ("Each is kept from its next step until somebody releases it.", False),
     "release": ("Each goes on where it was held.", False),
+    "urgent": ("Each goes before all that is not urgent, at any time of day.", False),
+    "normal": ("Each goes in its turn, at any time of day.", False),
+    "off-peak": ("Each waits for the hours of its processor, and lets others go first.", False),
     "delete": ("The folder of each is removed with all its images; only its row in the ledger stays.", True),
 }
 
