@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 VM = Path(__file__).parent.parent / "vm"
-SCRIPTS = [VM / "build", VM / "boot", VM / "nspawn", *sorted((VM / "files" / "usr" / "local" / "sbin").iterdir())]
+SCRIPTS = [
+    VM / "build",
+    VM / "boot",
+    VM / "nspawn",
+    VM / "prove",
+    *sorted((VM / "files" / "usr" / "local" / "sbin").iterdir()),
+]
 
 
 def said(*command: str, path: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -28,6 +34,7 @@ def test_a_script_can_be_read_by_its_shell(script: Path) -> None:
         ("build", "mmdebstrap mtools qemu-utils"),
         ("boot", "qemu-system-x86 qemu-utils"),
         ("nspawn", "systemd-container"),
+        ("prove", "mmdebstrap mtools qemu-system-x86 systemd-container dcmtk podman podman-compose"),
     ],
 )
 def test_a_machine_without_the_packages_is_told_which(tmp_path: Path, script: str, packages: str) -> None:
