@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,35 @@ def test_of_etc_only_what_everybody_may_read_is_there(tmp_path: Path) -> None:
     files = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
     network = dict.fromkeys(etc_files.NETWORK, "")
     assert files == {"ssl/certificate": "public", "ssl/link": "public", "localtime": "UTC", **network}
+
+
+@pytest.fixture
+def below_etc() -> Iterator[Path]:
+    """A folder of our own in /etc."""
+    if not os.access("/etc", os.W_OK):
+        pytest.skip("only root may put a drop-in below /etc")
+    with tempfile.TemporaryDirectory(prefix="magickbox-test-", dir="/etc") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "shown"])
+def test_a_dropin_below_etc_runs_and_changes_nothing_there(tmp_path: Path, below_etc: Path, kind: str) -> None:
+    shows = [below_etc] if kind == "shown" else []
+    house = House(tmp_path, sandbox(tmp_path / "data", LIMITS, shows))
+    if kind != "shown":
+        house.processors = below_etc
+        house.run = house.prepare("mb-job-2")
+    if kind == "folder":
+        (below_etc / "processor.json").write_text("{}")
+    (below_etc / "model").write_text("weights")
+    ended = house.tries(f"touch {below_etc}/new; touch /etc/new; echo mine >/etc/passwd; ls -A {below_etc}; exit 7")
+    assert ended.exit_code == 7, (ended.trouble, house.log)
+    assert house.log.count("Read-only file system") == 3
+    assert house.log.splitlines()[3:] == {"file": ["Try"], "folder": ["Try", "model", "processor.json"]}.get(
+        kind, ["model"]
+    )
+    assert house.tries("exit 0").exit_code == 0
 
 
 def test_a_data_folder_inside_of_what_is_shown_is_hidden_too(tmp_path: Path) -> None:

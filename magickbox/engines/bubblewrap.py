@@ -50,7 +50,9 @@ class Bubblewrap:
         temp = ["--tmpfs", "/tmp"] if inside_temp else ["--bind", f"{work}/tmp", "/tmp"]  # noqa: S108
         over = [path for path in own if _is_in(self.box, path)]
         told = [*self.walls, *_base(), *temp, "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
-        told += ["--ro-bind", str(self.etc), "/etc"]
+        # What lies below /etc needs a place in the copy to be mounted on, which bwrap makes before the copy is closed.
+        in_etc = any(_is_in(path, Path("/etc")) for path in (self.box, work, *own, *self.shows))
+        told += ["--bind" if in_etc else "--ro-bind", str(self.etc), "/etc"]
         told += ["--share-net", *_network()] if run.processor.network else []
         told += _graphics() if dict(run.processor.resources).get("gpus") else []
         told += _shown((*over, *self.shows), self.box)
@@ -59,6 +61,7 @@ class Bubblewrap:
         for name in ("INPUT", "info.json", "run.json"):
             told += ["--ro-bind-try", f"{work}/{name}", f"{work}/{name}"]
         told += ["--remount-ro", str(self.box)] if self.box != work else []
+        told += ["--remount-ro", "/etc"] if in_etc else []
         told += ["--remount-ro", "/proc", "--remount-ro", "/", "--chdir", str(work), "--clearenv"]
         for key, value in environment.items():
             told += ["--setenv", key, value]
