@@ -43,11 +43,14 @@ def unbounded(runs: int) -> Amount:
 
 
 def asked_by(processor: Processor | None) -> Amount:
-    """What a run of a processor holds: its ``resources``; else one core, and neither memory nor cards."""
+    """What a run of a processor holds: its ``resources``; else one core, and neither memory nor cards.
+
+    Of memory it holds what its package needs at least (``memory_needed``), if that is more than its limit says.
+    """
     told = dict(processor.resources) if processor is not None else {}
     return Amount(
         cpus=float(str(told.get("cpus", 1))),
-        memory=in_bytes(told.get("memory", 0)),
+        memory=max(in_bytes(told.get("memory", 0)), in_bytes(told.get("memory_needed", 0))),
         gpus=float(str(told.get("gpus", 0))),
     )
 

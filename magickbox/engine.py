@@ -1,6 +1,6 @@
 """The contract of an engine: where a processor's run takes place (local process, container, cluster)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from magickbox.processor import Processor
@@ -32,6 +32,9 @@ class Engine(Protocol):
         Its time limit counts from its start, its log goes on. None if there is nothing to take up: nothing of this
         engine outlives the box, it is gone, or nobody can tell how it ended.
         """
+
+    def sweep(self, spared: Collection[str] = ()) -> int:
+        """End what is this box's and belongs to no run that goes on, nor to one that is ``spared``; return how many."""
 
     def end_leftovers(self, name: str) -> int:
         """End whatever still lives of a run that a killed box had started; return how many processes there were."""

@@ -30,7 +30,7 @@ from magickbox.engines.local import clean_environment
 from magickbox.errors import EngineDown
 from magickbox.logs import silent
 from magickbox.machine import room_of
-from magickbox.processor import IN_IMAGE, Processor
+from magickbox.processor import IN_IMAGE, Processor, in_chain
 
 PATIENCE = 30.0  # seconds for a look into a sandbox
 FILES = 5000  # of a drop-in whose permissions are looked at
@@ -65,11 +65,20 @@ class Examination:
 
     def of(self, processor: Processor) -> Finding:
         """Examine one; takes a tenth of a second for a script, a second for a container, a minute at most."""
+        if processor.steps:
+            return self._chain(processor)
         found = self._container(processor) if processor.image is not None else self._script(processor)
         return Finding((*found.problems, *self._too_much(processor)), found.note)
 
     def _too_much(self, processor: Processor) -> list[str]:
         return misfits(processor, room_of(self._settings))
+
+    def _chain(self, chain: Processor) -> Finding:
+        """Every step, also of one that is a drop-in and examined by itself: it may have other settings here."""
+        names = tuple(step.label for step in chain.steps)
+        found = [(in_chain(names, n), self.of(step.processor)) for n, step in enumerate(chain.steps, 1)]
+        problems = tuple(f"{words}: {each}" for words, finding in found for each in finding.problems)
+        return Finding(problems, "; ".join(f"{words}: {finding.note}" for words, finding in found if finding.note))
 
     def _shield(self) -> protection.Protection:
         with self._lock:

@@ -75,6 +75,15 @@ class AttemptFolder:
         return self.path.with_name(f"{self.path.name}.token")
 
     @property
+    def steps(self) -> Path:
+        """The runs of a chain's steps, each in a folder like this one; beside it are their tokens."""
+        return self.path / "steps"
+
+    def step(self, k: int) -> "AttemptFolder":
+        """The run of step ``k`` of a chain, from 1."""
+        return AttemptFolder(self.steps / str(k))
+
+    @property
     def tmp(self) -> Path:
         """The run's private folder for temporary files."""
         return self.path / "tmp"

@@ -32,6 +32,19 @@ class Late(StrEnum):
 
 
 @dataclass(frozen=True)
+class ChainStep:
+    """One step of a chain: ``label`` is what people call it, ``processor`` what runs.
+
+    As a processor.json declares it, ``named`` may be the drop-in that it runs, and ``processor`` then has only what is
+    to be another way in this chain; of a drop-in that was looked at, ``processor`` is whole.
+    """
+
+    label: str
+    processor: "Processor"
+    named: str | None = None
+
+
+@dataclass(frozen=True)
 class Processor:
     """A drop-in: whom it serves, how it is called, and what it overrides.
 
@@ -41,6 +54,7 @@ class Processor:
     container; its ``command`` is then empty, or a program of the image, and ``IN_IMAGE`` stands for ``folder``.
     ``hours`` are those of its jobs that are off-peak; of ``concurrency`` runs at once there are no more.
     ``declared`` are the keys that processor.json has: what an image says of itself does not count against those.
+    With ``steps`` it is a chain, which runs nothing itself; its ``timeout`` is then for all of them together.
     """
 
     name: str
@@ -67,6 +81,7 @@ class Processor:
     convention: str | None = None
     settings: str = "{}"
     declared: frozenset[str] = frozenset()
+    steps: tuple[ChainStep, ...] = ()
 
     def serves(self, called_ae: str) -> bool:
         """True if this processor's AE title pattern matches the whole called AE title; case does not matter."""
@@ -76,6 +91,11 @@ class Processor:
         """True if the pattern is the title itself: an exact name wins over a pattern."""
         title, pattern = called_ae.strip().casefold(), self.called_ae.strip().casefold()
         return pattern in (title, re.escape(title))
+
+
+def in_chain(steps: tuple[str, ...], number: int) -> str:
+    """How a person calls step ``number``, from 1, of a chain with these labels: ``step 2 of 3 (register)``."""
+    return f"step {number} of {len(steps)} ({steps[number - 1]})"
 
 
 def choose(processors: tuple[Processor, ...], called_ae: str) -> Processor | None:

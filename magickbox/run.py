@@ -12,7 +12,7 @@ class Run:
 
     ``name`` (``mb-<job>-<attempt>``) is how the run is found again after a kill of the box. ``workdir`` looks like a
     job folder: INPUT, OUTPUT, info.json. ``log`` gets stdout and stderr, live, at most ``log_limit`` bytes of it.
-    ``timeout`` and ``stop_grace`` are seconds.
+    ``timeout`` and ``stop_grace`` are seconds. What this run prints begins at byte ``log_begins`` of the log.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Run:
     timeout: float
     stop_grace: float = 20.0
     log_limit: int = 64 * 1024 * 1024
+    log_begins: int = 0
 
     @property
     def input(self) -> Path:

@@ -46,6 +46,7 @@ from magickbox.retention import EVERY, Retention
 from magickbox.route import Route
 from magickbox.rules.history import RuleHistory
 from magickbox.rules.keeper import RuleKeeper
+from magickbox.runs.chain import ChainEngine
 from magickbox.runs.runner import Limits, Runner, run_name
 from magickbox.scp.server import TLS_PORT, Port, Receiver
 from magickbox.scp.upper import Timeouts
@@ -108,7 +109,8 @@ class Box:
         scripts = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
         finder = Finder(environment, settings.container_engine)
         self.images = Images(finder, data.root, data.state, self._changed, process_note)
-        self._engine = ChoosingEngine(scripts, self.images, CONVENTIONS, data.root, self.protection.limits)
+        single = ChoosingEngine(scripts, self.images, CONVENTIONS, data.root, self.protection.limits)
+        self._engine = ChainEngine(single, settings.timeout, self.folder_of, self.disk.has_room, reached)
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(
             self.ledger, sender, self.folder_of, policy_of=lambda lane: self.rules.current().policy_of(lane),

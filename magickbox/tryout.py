@@ -16,7 +16,7 @@ from magickbox.config import Settings
 from magickbox.conventions import CONVENTIONS
 from magickbox.decision import Listing
 from magickbox.dropins.folder import Dropins
-from magickbox.dropins.pins import adorned
+from magickbox.dropins.pins import adorn
 from magickbox.engine import Engine, Run
 from magickbox.engines import protection
 from magickbox.engines.choosing import ChoosingEngine
@@ -32,6 +32,7 @@ from magickbox.jobfolder import AttemptFolder, Info, input_name
 from magickbox.logs import silent
 from magickbox.processor import Outcome, Processor, judge_run
 from magickbox.runs import attempt as attempts
+from magickbox.runs.chain import ChainEngine
 from magickbox.runs.inputguard import InputGuard
 from magickbox.selection import look_below
 
@@ -97,7 +98,7 @@ def try_out(
     attempt = AttemptFolder(workdir)
     attempt.info.write_text(json.dumps(_info(processor, taken).as_json(), indent=1), "utf-8")
     shield = protection.of_settings(settings, workdir.parent, workdir.parent / "etc")
-    engine, processor = _engine(processor, workdir.parent, environment, shield, settings.container_engine)
+    engine, processor = _engine(processor, workdir.parent, environment, shield, settings)
     run = Run(
         name=f"mb-tryout-{os.getpid()}",
         job="tryout",
@@ -144,20 +145,24 @@ def try_out(
 
 
 def _engine(
-    processor: Processor, box: Path, environment: Mapping[str, str], shield: Protection, wanted: str | None
+    processor: Processor, box: Path, environment: Mapping[str, str], shield: Protection, settings: Settings
 ) -> tuple[Engine, Processor]:
     """The engines and conventions of the box, and the processor as its image has it, which is brought now."""
-    finder = Finder(environment, wanted)
+    finder = Finder(environment, settings.container_engine)
     images = Images(finder, box, box, lambda: None, silent)
-    if processor.image is not None:
-        images.want(Dropins(good=(replace(processor, enabled=True),)))
+    wanted = tuple(replace(one, enabled=True) for one in (processor, *(step.processor for step in processor.steps)))
+    if any(one.image is not None for one in wanted):
+        images.want(Dropins(good=wanted))
         images.look_round()
     scripts = LocalEngine(clean_environment(environment, Path(sys.executable)), box, shield)
-    engine = ChoosingEngine(scripts, images, CONVENTIONS, box, shield.limits)
-    return engine, adorned(processor, images.image_of(processor))
+    single = ChoosingEngine(scripts, images, CONVENTIONS, box, shield.limits)
+    [whole] = adorn(Dropins(good=(processor,)), images.pins).good
+    return ChainEngine(single, settings.timeout, lambda _: box, lambda: True), whole
 
 
 def _held_by(processor: Processor, shield: Protection, timeout: float) -> str:
+    if processor.steps:
+        return f"the sandbox or container, and the limits, of each step: {', '.join(s.label for s in processor.steps)}"
     limits = limits_of(processor, shield.limits)
     parts = [shield.warning or f"sandbox: {shield.describe()}"] if processor.image is None else ["container"]
     parts += [f"memory {shown(limits.memory)}"] if limits.memory is not None else []

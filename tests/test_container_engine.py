@@ -113,7 +113,7 @@ def bench(engine_of_containers: Podman, tmp_path: Path) -> Iterator[ContainerBen
     yield bench
     assert open_files() == open_before, "the engine left files open"
     assert threading.active_count() == 1
-    assert bench.engine.sweep() == 0, "a container is left"  # type: ignore[attr-defined]
+    assert bench.engine.sweep() == 0, "a container is left"
 
 
 def make_bench(one: Podman, place: Path, box: str = "") -> ContainerBench:
@@ -186,7 +186,7 @@ def test_leftovers_of_a_killed_box_are_found_and_ended(bench: ContainerBench) ->
     assert running(), "a kill of the box does not reach its container"
     assert here.end_leftovers("mb-killed") == 0, "only the whole name counts"
     assert other.end_leftovers("mb-killed-1") == 0, "another box's run is its own"
-    assert other.sweep() == 0  # type: ignore[attr-defined]
+    assert other.sweep() == 0
     assert running()
     assert here.end_leftovers("mb-killed-1") >= 1
     assert not running()

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,9 @@ class Scripted:
 
     def rejoin(self, run: Run) -> Ended | None:
         return None
+
+    def sweep(self, spared: Collection[str] = ()) -> int:
+        return 0
 
     def end_leftovers(self, name: str) -> int:
         return 0

@@ -271,3 +271,12 @@ def test_a_test_run_ends_with_the_window(tmp_path: Path, sandbox: str) -> None:
         (window,) = children_of(box.process.pid)
         os.kill(window, signal.SIGKILL)
         until(lambda: not processes(word.encode()), what="the end of the run")
+
+
+def test_a_chain_is_shown_and_brought(office: Desk, admin: TestClient) -> None:
+    folder = office.context.places.processors / "Chain"
+    folder.mkdir()
+    (folder / "processor.json").write_text('{"steps": [{"processor": "Proc"}, {"name": "last", "processor": "Proc"}]}')
+    told = listed(admin)["Chain"]
+    assert (told["kind"], told["steps"], told["state"]) == ("chain", ["Proc", "last"], "on")
+    assert "Proc → last" in admin.get("/processors/one", params={"name": "Chain"}).text

@@ -12,7 +12,7 @@ from magickbox.config import SETTINGS, Loaded, Settings, stray_variables
 from magickbox.control import ask
 from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
-from magickbox.dropins.pins import Pin, adorn, read_pins, why_not
+from magickbox.dropins.pins import Pin, adorn, read_pins, why_not, with_own_steps
 from magickbox.errors import ConfigError, EngineDown
 from magickbox.examination import container_engine
 from magickbox.machine import room_of
@@ -152,7 +152,7 @@ def _dropins(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
     bad = [f"processor {b.name}: {problem}" for b in dropins.bad for problem in b.problems]
     room = room_of(settings)
     bad += [f"processor {p.name}: {why}" for p in dropins.good if p.enabled for why in misfits(p, room)]
-    with_image = [p for p in dropins.good if p.image is not None and p.enabled]
+    with_image = [p for p in with_own_steps(dropins.good) if p.image is not None and p.enabled]
     told, wrong = _images(with_image, pins, settings) if with_image else ([], [])
     return [*(good or [f"processors: none in {where.processors}"]), *told], [*bad, *wrong]
 

@@ -75,6 +75,8 @@ def _state(one: Processor, waiting: Mapping[str, str]) -> str:
 
 
 def _what(one: Processor) -> str:
+    if one.steps:
+        return " -> ".join(step.label for step in one.steps)
     return " ".join([*([one.image] if one.image else []), *one.command])
 
 

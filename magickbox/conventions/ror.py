@@ -45,15 +45,12 @@ class Ror:
         """Move the images into ``input/``, describe them, and show them by series; put paths into the command."""
         is_script = run.processor.image is None
         shown = str(run.input.absolute()) if is_script else DATA
-        images = [path for path in sorted(run.input.iterdir()) if path.is_file()]
-        for folder in (INPUT, VIEW):
-            (run.input / folder).mkdir()
+        images = _moved(run.input)
         series: dict[str, list[Header]] = {}
-        for path in images:
-            header = _header(path)
-            os.rename(path, run.input / INPUT / path.name)
+        for path in sorted(images.rglob("*")):
+            header = _header(path) if path.is_file() else {}
             series.setdefault(header.get(SERIES, ""), []).append(header)
-            _show(run.input / VIEW, header, path.name)
+            _show(run.input / VIEW, header, path.relative_to(run.input))
         described = [_described(headers, shown) for uid, headers in series.items() if uid]
         (run.input / "descr.json").write_text(json.dumps(described, indent=1) + "\n", "utf-8")
         if not is_script:
@@ -72,6 +69,18 @@ class Ror:
         said = read_said(run.output / "output.json", (dict, list))
         if said is not None:
             tell(run, ended, said, "ror")
+
+
+def _moved(folder: Path) -> Path:
+    """Move all that is in a folder into ``input`` below it; a step of a chain may have left folders of any name."""
+    names = os.listdir(folder)
+    new = folder / ".new"
+    new.mkdir()
+    for name in names:
+        os.rename(folder / name, new / name)
+    os.rename(new, folder / INPUT)
+    (folder / VIEW).mkdir()
+    return folder / INPUT
 
 
 def _header(path: Path) -> Header:
@@ -108,11 +117,13 @@ def _folders(header: Header) -> tuple[str, str, str]:
     return name("PatientID", "PatientName"), name("StudyDate", "StudyTime"), name("SeriesNumber", "SeriesDescription")
 
 
-def _show(view: Path, header: Header, file: str) -> None:
+def _show(view: Path, header: Header, file: Path) -> None:
+    """Link to a file of the data folder, once for each name."""
     if header:
         folder = view.joinpath(*_folders(header))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / file).symlink_to(f"../../../../{INPUT}/{file}")
+        with suppress(FileExistsError):
+            (folder / file.name).symlink_to(Path("../../../..") / file)
 
 
 def _filled(command: Iterable[str], data: str, output: str) -> Iterable[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +14,12 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError
 
 from magickbox.association import title_problem
+from magickbox.dropins.chains import labels, step_problems
 from magickbox.dropins.files import first_bytes, line_end_problem
 from magickbox.job import JobPriority
 from magickbox.positionedjson import Document, NotJson, read
-from magickbox.processor import IN_IMAGE, Group, Late, Processor
+from magickbox.positionedjson import Path as Place
+from magickbox.processor import IN_IMAGE, ChainStep, Group, Late, Processor
 from magickbox.rules.check import Problem, told
 from magickbox.schedule import read_hours
 
@@ -39,6 +42,7 @@ LIMITS = {
     "minLength": "at least {} character",
     "maxLength": "at most {} characters",
     "minItems": "at least {} element",
+    "maxItems": "at most {} elements",
 }
 
 
@@ -124,28 +128,37 @@ def _expected(error: ValidationError) -> str:
 
 def _command_problems(folder: Path, document: Document) -> Iterator[Problem]:
     value: dict[str, Any] = document.value
+    if "steps" not in value:
+        yield from run_problems(folder, document)
+    else:
+        yield from step_problems(document)
+        for index, step in enumerate(value["steps"]):
+            if "processor" not in step:
+                yield from run_problems(folder, document, ("steps", index))
+
+
+def run_problems(folder: Path, document: Document, at: Place = ()) -> Iterator[Problem]:
+    """What is wrong with the command and the image of the object at ``at``: the whole, or a step."""
+    value: dict[str, Any] = document.value["steps"][at[1]] if at else document.value
     in_image = "image" in value
     if "image_archive" in value:
-        yield from _archive_problems(folder, document)
+        yield from _archive_problems(folder, document, value, at)
     if "command" not in value and not in_image:
-        yield Problem(("command",), document.values[()], 'missing; for example "command": ["./run.sh"]')
+        yield Problem((*at, "command"), document.values[at], 'missing; for example "command": ["./run.sh"]')
     for index in range(len(value.get("command", ()))):
         if (problem := _element_problem(folder, index, value["command"], in_image)) is not None:
-            yield Problem(("command", index), document.values[("command", index)], problem)
+            path = (*at, "command", index)
+            yield Problem(path, document.values[path], problem)
 
 
-def _archive_problems(folder: Path, document: Document) -> Iterator[Problem]:
-    value: dict[str, Any] = document.value
-    part = value["image_archive"]
+def _archive_problems(folder: Path, document: Document, value: dict[str, Any], at: Place) -> Iterator[Problem]:
+    part, path = value["image_archive"], (*at, "image_archive")
     if "image" not in value:
-        yield Problem(("image_archive",), document.keys[("image_archive",)], "give the name of the image in it: image")
+        yield Problem(path, document.keys[path], "give the name of the image in it: image")
     elif _leaves(part):
-        yield Problem(
-            ("image_archive",), document.values[("image_archive",)], f"'{part}' leaves the processor's folder"
-        )
+        yield Problem(path, document.values[path], f"'{part}' leaves the processor's folder")
     elif not (folder / part).is_file():
-        said = f"'{part}' does not exist in the processor's folder"
-        yield Problem(("image_archive",), document.values[("image_archive",)], said)
+        yield Problem(path, document.values[path], f"'{part}' does not exist in the processor's folder")
 
 
 def _leaves(part: str) -> bool:
@@ -242,4 +255,14 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         convention=value.get("convention"),
         settings=json.dumps(value.get("settings", {})),
         declared=frozenset(value),
+        steps=tuple(_steps(folder, name, value)),
     )
+
+
+def _steps(folder: Path, chain: str, value: dict[str, Any]) -> Iterator[ChainStep]:
+    """The steps of a chain; each that is not another drop-in has a name that no drop-in can have."""
+    told = value.get("steps", [])
+    for label, step in zip(labels(told), told, strict=True):
+        own = {key: each for key, each in step.items() if key not in ("name", "processor")}
+        one = _processor(folder, f"{chain}/{label}", own)
+        yield ChainStep(label, replace(one, enabled=value.get("enabled", True)), step.get("processor"))

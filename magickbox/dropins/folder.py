@@ -9,10 +9,12 @@ import errno
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magickbox.association import title_problem
+from magickbox.dropins.chains import resolve
 from magickbox.dropins.declaration import FILE, Wrong, pattern_of, read_processor_json
 from magickbox.dropins.files import FIRST_LINE, digest, line_end_problem
 from magickbox.processor import Processor
@@ -54,9 +56,10 @@ class Dropins:
     away: bool = False
 
 
-def read_dropins(folder: Path) -> Dropins:
+def read_dropins(folder: Path, beside: Iterable[Processor] = ()) -> Dropins:
     """Read the processors folder; a missing one is empty, and nothing in it is an error of the box.
 
+    ``beside`` are drop-ins of another folder that steps of chains may name.
     Raises OSError only if the machine is short of something (file handles, memory): then nothing is known.
     """
     try:
@@ -70,18 +73,34 @@ def read_dropins(folder: Path) -> Dropins:
     found = [(folder / name, _read(folder / name)) for name in names if not BESIDE.fullmatch(name)]
     good = [(path, one) for path, one in found if isinstance(one, Processor)]
     bad = [one for _, one in found if isinstance(one, BadDropin)]
-    return _without_doubles(good, bad)
+    return _without_doubles(good, bad, beside)
 
 
-def _without_doubles(good: list[tuple[Path, Processor]], bad: list[BadDropin]) -> Dropins:
+def _without_doubles(good: list[tuple[Path, Processor]], bad: list[BadDropin], beside: Iterable[Processor]) -> Dropins:
     """Two of one name are both bad: nobody could say which of them runs."""
     count = Counter(one.name.casefold() for _, one in good)
     for path, one in good:
         if count[one.name.casefold()] > 1:
             others = [p.name for p, other in good if other.name.casefold() == one.name.casefold() and p != path]
             bad.append(BadDropin(one.name, path, (f"{_shown(path)} has the same name as {', '.join(others)}",)))
-    only = [one for _, one in good if count[one.name.casefold()] == 1]
+    only = _with_steps([(path, one) for path, one in good if count[one.name.casefold()] == 1], bad, beside)
     return Dropins(tuple(sorted(only, key=lambda p: p.name.casefold())), tuple(sorted(bad, key=lambda b: str(b.path))))
+
+
+def _with_steps(
+    good: list[tuple[Path, Processor]], bad: list[BadDropin], beside: Iterable[Processor]
+) -> list[Processor]:
+    """The drop-ins, chains with their steps; adds to ``bad`` the chains whose steps cannot be used."""
+    named = {one.name.casefold(): one for one in (*beside, *(one for _, one in good))}
+    wrong = {one.name.casefold(): one.problems[0] for one in bad}
+    found = []
+    for path, one in good:
+        whole = resolve(one, named, wrong) if one.steps else one
+        if isinstance(whole, Processor):
+            found.append(whole)
+        else:
+            bad.append(BadDropin(one.name, path, whole))
+    return found
 
 
 def _read(path: Path) -> Processor | BadDropin | None:

@@ -108,7 +108,8 @@ def _sweep(folder: Path) -> None:
 
 
 def _place(folder: Path, aside: Path, entry: str, replace: bool, on: bool) -> Installed:
-    one = _only_good(read_dropins(aside))
+    beside = read_dropins(folder).good
+    one = _only_good(read_dropins(aside, beside))
     there = _same_name(folder, one.name)
     target = folder / entry
     if there is not None and there.absolute() != target.absolute():
@@ -118,7 +119,7 @@ def _place(folder: Path, aside: Path, entry: str, replace: bool, on: bool) -> In
     if target.is_symlink() or (target.exists() and target.is_dir() != (aside / entry).is_dir()):
         raise ConfigError(f"{entry} is there as something else; remove it first")
     if not on:
-        disable(aside, one.name)
+        disable(aside, one.name, beside)
     fsync_tree(aside)
     mark = one.name + MARK
     if (aside / mark).exists():

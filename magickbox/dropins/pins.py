@@ -6,7 +6,7 @@ Package (time limit, resources, version), counts where processor.json says nothi
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from magickbox.dropins.declaration import pattern_of
 from magickbox.dropins.folder import Dropins
 from magickbox.dropins.monai_package import Package, is_package, read_package
 from magickbox.durable import write_atomic
-from magickbox.processor import Processor
+from magickbox.processor import Processor, in_chain
 
 LABEL = "io.magickbox.convention"
 CONVENTIONS = ("magickbox", "mercure", "monai", "ror")  # the first is the default
@@ -94,7 +94,11 @@ def package_of(processor: Processor, image: Image | None) -> Package | str | Non
 
 
 def why_not(processor: Processor, pins: Mapping[str, Pin]) -> str | None:
-    """Why a processor cannot run yet; None if it can, as far as its image goes."""
+    """Why a processor cannot run yet; None if it can, as far as its image goes, or those of its steps."""
+    names = tuple(step.label for step in processor.steps)
+    for number, step in enumerate(processor.steps, 1):
+        if (why := why_not(step.processor, pins)) is not None:
+            return f"{in_chain(names, number)}: {why}"
     if processor.image is None:
         return None
     pin = pins.get(processor.name)
@@ -112,7 +116,18 @@ def why_not(processor: Processor, pins: Mapping[str, Pin]) -> str | None:
 def adorn(dropins: Dropins, pins: Mapping[str, Pin]) -> Dropins:
     """The drop-ins, with what their images say of themselves."""
     here = {name: pin.image for name, pin in pins.items()}
-    return replace(dropins, good=tuple(adorned(one, here.get(one.name)) for one in dropins.good))
+    return replace(dropins, good=tuple(_with_steps(one, here) for one in dropins.good))
+
+
+def _with_steps(one: Processor, here: Mapping[str, Image | None]) -> Processor:
+    steps = tuple(replace(s, processor=adorned(s.processor, here.get(s.processor.name))) for s in one.steps)
+    return replace(adorned(one, here.get(one.name)), steps=steps)
+
+
+def with_own_steps(processors: Iterable[Processor]) -> tuple[Processor, ...]:
+    """The drop-ins, and those steps of chains that are no drop-ins: all that may have an image of its own."""
+    found = tuple(processors)
+    return (*found, *(step.processor for one in found for step in one.steps if step.named is None))
 
 
 def adorned(one: Processor, image: Image | None) -> Processor:

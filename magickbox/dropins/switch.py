@@ -6,6 +6,7 @@ says it.
 """
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from magickbox.dropins.declaration import FILE
@@ -21,13 +22,13 @@ def enable(folder: Path, name: str) -> None:
     _switch(folder, name, enabled=True)
 
 
-def disable(folder: Path, name: str) -> None:
+def disable(folder: Path, name: str, beside: Iterable[Processor] = ()) -> None:
     """Keep the drop-in ``name`` from being chosen; raises NotFound, or ConfigError if it cannot be switched."""
-    _switch(folder, name, enabled=False)
+    _switch(folder, name, beside, enabled=False)
 
 
-def _switch(folder: Path, name: str, *, enabled: bool) -> None:
-    one = _find(folder, name)
+def _switch(folder: Path, name: str, beside: Iterable[Processor] = (), *, enabled: bool) -> None:
+    one = _find(folder, name, beside)
     if one.enabled is enabled:
         return
     try:
@@ -39,8 +40,8 @@ def _switch(folder: Path, name: str, *, enabled: bool) -> None:
         raise ConfigError(f"processor {one.name} cannot be switched: {exc.filename}: {exc.strerror}") from exc
 
 
-def _find(folder: Path, name: str) -> Processor:
-    dropins = read_dropins(folder)
+def _find(folder: Path, name: str, beside: Iterable[Processor]) -> Processor:
+    dropins = read_dropins(folder, beside)
     for one in dropins.good:
         if one.name.casefold() == name.casefold():
             return one

@@ -57,9 +57,9 @@ class ChoosingEngine:
         """End what a killed box had started, in whichever engine."""
         return self._containers.end_leftovers(name) + self._scripts.end_leftovers(name)
 
-    def sweep(self, spared: Collection[str]) -> int:
-        """Remove containers that belong to no run; return how many there were."""
-        return self._containers.sweep(spared)
+    def sweep(self, spared: Collection[str] = ()) -> int:
+        """End what belongs to no run, in either engine; return how many there were."""
+        return self._containers.sweep(spared) + self._scripts.sweep(spared)
 
     def _take_back(self, run: Run, ended: Ended) -> None:
         convention = self._convention(run)

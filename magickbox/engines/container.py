@@ -21,7 +21,7 @@ from magickbox.engines import container_end, leftovers, start_trouble
 from magickbox.engines.attended import Attended, Why, out_of_time
 from magickbox.engines.bells import Bell, Bells
 from magickbox.engines.container_cli import ContainerCli, Finder
-from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner, pidfile
+from magickbox.engines.container_options import BOX, RUN, Owner, command_line, owner, pidfile, started_in
 from magickbox.engines.container_trial import trial_run, why_not_started
 from magickbox.engines.continued_log import ContinuedLog
 from magickbox.engines.fork_watch import ForkWatch
@@ -119,7 +119,7 @@ class ContainerEngine:
             found = survivor(cli, run.name, self._box)
             if found is None:
                 return None
-            with contextlib.closing(ContinuedLog(run.log, run.log_limit)) as log:
+            with contextlib.closing(ContinuedLog(run.log, run.log_limit, run.log_begins)) as log:
                 return self._rejoin(cli, run, found, bell, log)
         except (EngineDown, OSError):
             self._finder.lost()
@@ -275,20 +275,13 @@ def _handle(cli: ContainerCli, run: Run, image: Image, stage: Stage, pid: int) -
         "engine": cli.name,
         "container": run.name,
         "pid": pid,
-        "command": list(_started(run, image, stage)),
+        "command": list(started_in(run, image, stage)),
         "image": image.name,
         "image_id": image.id,
         "image_digest": image.digest,
         "timeout": run.timeout,
         "resources": dict(run.processor.resources),
     }
-
-
-def _started(run: Run, image: Image, stage: Stage) -> tuple[str, ...]:
-    """What a container starts, without INPUT and OUTPUT."""
-    if stage.arguments:
-        return (*image.entrypoint, *stage.arguments)
-    return run.processor.command or stage.command or image.command
 
 
 def _most(run: Run) -> int:

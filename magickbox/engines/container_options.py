@@ -83,6 +83,13 @@ def command_line(
     ]  # fmt: skip
 
 
+def started_in(run: Run, image: Image, stage: Stage) -> tuple[str, ...]:
+    """What a container starts, without INPUT and OUTPUT, for people."""
+    if stage.arguments:
+        return (*image.entrypoint, *stage.arguments)
+    return run.processor.command or stage.command or image.command
+
+
 def pidfile(run: Run) -> Path:
     """Where podman, started in the run's folder, writes the number of the first process; docker has no such option."""
     return run.workdir.absolute() / "container.pid"

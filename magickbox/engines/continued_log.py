@@ -12,16 +12,17 @@ GAP = "the box was restarted; the engine tells the log differently from here on"
 class ContinuedLog(OutputLog):
     """Compares what comes with what the file has, and appends from where that ends or differs."""
 
-    def __init__(self, path: Path, limit: int) -> None:
-        """Open the file; what is in it counts towards ``limit``."""
+    def __init__(self, path: Path, limit: int, begins: int = 0) -> None:
+        """Open the file; what is in it from byte ``begins`` on is this log's, and counts towards ``limit``."""
         self._before, self._unseen = -1, 0
         with suppress(OSError):
             self._before = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._unseen = os.fstat(self._before).st_size
+            size = os.fstat(self._before).st_size
+            self._unseen = size - os.lseek(self._before, min(begins, size), os.SEEK_SET)
         super().__init__(path, limit)
         self._room = max(0, self._room - self._unseen)
         if self._unseen:
-            self._line_ended = os.pread(self._before, 1, self._unseen - 1) == b"\n"
+            self._line_ended = os.pread(self._before, 1, size - 1) == b"\n"
 
     def write(self, chunk: bytes) -> None:
         """Take what was printed, from its beginning; never fails."""

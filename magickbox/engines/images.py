@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from magickbox.convention import Image
 from magickbox.dropins.folder import Dropins
-from magickbox.dropins.pins import Pin, read_pins, source_of, why_not, write_pins
+from magickbox.dropins.pins import Pin, read_pins, source_of, why_not, with_own_steps, write_pins
 from magickbox.engines.container_cli import ContainerCli, Finder
 from magickbox.engines.image_store import SEEN, NotBrought, bring, close_all, known, look_into
 from magickbox.errors import EngineDown
@@ -58,7 +58,7 @@ class Images:
     def want(self, dropins: Dropins) -> None:
         """Tell what lies in the processors folder now; ``on_change`` is told in any case."""
         if not dropins.away:
-            self._wanted, self._whole = dropins.good, not dropins.bad
+            self._wanted, self._whole = with_own_steps(dropins.good), not dropins.bad
             self._off.extend(one.name for one in dropins.good if not one.enabled)
             self._wake.set()
         self._on_change()

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,6 +79,10 @@ class LocalEngine:
 
     def rejoin(self, run: Run) -> Ended | None:
         """Nothing: the exit code of a process goes to its parent, which is gone."""
+
+    def sweep(self, spared: Collection[str] = ()) -> int:  # noqa: ARG002
+        """Nothing: what a killed box had started is ended with its run's name, or has ended with the box."""
+        return 0
 
     def end_leftovers(self, name: str) -> int:
         """End what a killed box had started under this name, at once; return how many processes there were."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from magickbox.durable import fsync_file, fsync_folder, fsync_tree, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
-from magickbox.processor import FAILED, SUCCESS, Outcome, Processor
+from magickbox.processor import FAILED, SUCCESS, ChainStep, Outcome, Processor
 from magickbox.runs.cleaning import clean
 
 MAX_PROC_JSON = 1024 * 1024
@@ -71,9 +71,21 @@ def read_container_run(attempt: AttemptFolder) -> Processor | None:
     """
     try:
         told = json.loads(attempt.run.read_bytes())
+        if told.get("engine") == "chain":
+            return _chain_of(attempt, told)
         return _processor_of(told) if isinstance(told["container"], str) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _chain_of(attempt: AttemptFolder, told: dict[str, Any]) -> Processor | None:
+    """A chain whose last step that was begun may live."""
+    begun = max(int(name) for name in ("0", *os.listdir(attempt.steps)) if name.isdigit())
+    if read_container_run(attempt.step(begun)) is None:
+        return None
+    steps = tuple(ChainStep(str(label), Processor(str(label), Path("/"), (), "")) for label in told["steps"])
+    name, version, digest = str(told["processor"]), str(told["version"]), str(told["digest"])
+    return Processor(name, Path("/"), (), "", version=version, digest=digest, steps=steps)
 
 
 def _processor_of(told: dict[str, Any]) -> Processor:
@@ -89,6 +101,12 @@ def _processor_of(told: dict[str, Any]) -> Processor:
         image=str(told["image"]),
         convention=str(told["convention"]),
     )
+
+
+def write_said(attempt: AttemptFolder, outcome: Outcome) -> None:
+    """What a chain says as its proc.json: the outcome of one of its steps."""
+    text = json.dumps(outcome.as_proc_json(), ensure_ascii=False, separators=(",", ":"))
+    _put(attempt.proc, text.encode("utf-8", "replace"))
 
 
 def _put(path: Path, data: bytes) -> None:
@@ -180,6 +198,7 @@ class RunResult:
 
     exit_code: int | None
     outcome: Outcome
+    seconds: float = 0.0  # of a step of a chain
 
     def to_bytes(self, token: str) -> bytes:
         """As JSON; the token says that the box wrote it."""
@@ -191,6 +210,7 @@ class RunResult:
             "message": o.message,
             "entries": list(o.entries),
             "invalid": o.invalid,
+            **({"seconds": round(self.seconds, 3)} if self.seconds else {}),
         }
         return json.dumps(value, indent=1).encode() + b"\n"
 
@@ -215,7 +235,7 @@ def read_result(attempt: AttemptFolder) -> RunResult | None:
         if not secrets.compare_digest(str(value["token"]).encode(), attempt.token.read_bytes()):
             return None
         outcome = Outcome(value["success"], value["message"], tuple(value["entries"]), value["invalid"])
-        return RunResult(value["exit"], outcome)
+        return RunResult(value["exit"], outcome, float(value.get("seconds", 0.0)))
     except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -15,6 +15,7 @@ from magickbox.ledger import Ledger, Transaction, jobs
 from magickbox.logs import Note, Seldom
 from magickbox.processor import Processor, judge_run
 from magickbox.runs import attempt as attempts
+from magickbox.runs import steps
 from magickbox.runs.inputguard import InputGuard
 from magickbox.steps import Reached, Step, unwatched
 
@@ -197,6 +198,7 @@ class Runner:
                 jobs.move(tx, job, Move.HOLD, "held, as asked while it was running")
         self._reached(Step.PROCESSED)
         attempts.clear(folder.attempt(n))
+        steps.tidy(folder.attempt(n))
         # What the processor says may name a patient: it stands in proc.json and the ledger, not in a log.
         facts = {"job": job, "attempt": n, "outcome": o.success[:64], "exit": result.exit_code}
         level = "info" if o.success.casefold() == "success" else "warning"
@@ -205,6 +207,7 @@ class Runner:
 
     def _hold_changed(self, under_way: _Attempt, file: str) -> None:
         why = f"the processor changed INPUT/{file}; what was received may be damaged"
+        steps.forget(under_way.attempt)
         with self._ledger.transaction() as tx:
             jobs.end_attempt(tx, under_way.job, under_way.n, None, "held", why)
             jobs.move(tx, under_way.job, Move.HOLD, why)

@@ -73,11 +73,19 @@ def list_processors(box: In, who: Viewer) -> list[ProcessorModel]:
 
 def _good(one: Processor, unfit: list[str], why: str | None, runs: RunsModel | None, box: Context) -> ProcessorModel:
     state = "off" if not one.enabled else "unfit" if unfit else "waits" if why else "on"
-    kind = "container" if one.image else "script" if one.folder == box.places.processors else "folder"
+    kind = (
+        "chain"
+        if one.steps
+        else "container"
+        if one.image
+        else "script"
+        if one.folder == box.places.processors
+        else "folder"
+    )
     return ProcessorModel(
-        name=one.name, state=state, called_ae=one.called_ae, kind=kind,
+        name=one.name, state=state, called_ae=one.called_ae, kind="chain" if one.steps else kind,
         version=one.version, description=one.description, why="; ".join(unfit) or why or "", image=one.image,
-        network=one.network, timeout=one.timeout, digest=one.digest, runs=runs,
+        steps=[s.label for s in one.steps], network=one.network, timeout=one.timeout, digest=one.digest, runs=runs,
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ class ProcessorModel(BaseModel):
                 {
                     "name": "ProcRSI", "state": "on", "called_ae": "ProcRSI", "kind": "folder", "version": "2.1",
                     "description": "segments the left ventricle", "why": "", "problems": [], "image": None,
-                    "network": False, "timeout": None, "digest": "5d41402abc4b2a76b9719d911017c592", "runs": _RUNS,
+                    "steps": [], "network": False, "timeout": None,
+                    "digest": "5d41402abc4b2a76b9719d911017c592", "runs": _RUNS,
                 }
             ]
         }
@@ -63,12 +64,13 @@ class ProcessorModel(BaseModel):
     name: str
     state: str
     called_ae: str = Field(default="", description="a regular expression for the called AE titles that it serves")
-    kind: str = Field(default="", description="script, folder or container")
+    kind: str = Field(default="", description="script, folder, container or chain")
     version: str = ""
     description: str = ""
     why: str = Field(default="", description="what it waits for")
     problems: list[str] = []
     image: str | None = None
+    steps: list[str] = Field(default=[], description="what a chain runs, one after another")
     network: bool = False
     timeout: float | None = Field(default=None, description="seconds; null: that of the setting")
     digest: str = Field(default="", description="tells one version of its files from another")
