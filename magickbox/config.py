@@ -20,6 +20,7 @@ from magickbox.settingvalues import (
     FOR_EVER,
     Value,
     callers,
+    cluster_name,
     duration,
     flag,
     folders,
@@ -88,6 +89,11 @@ class Settings:
     max_processes: int = 4096
     max_file_size: Mark = field(default_factory=lambda: Mark(amount=100 << 30))
     container_engine: str | None = None
+    engine: str = "local"
+    slurm_jobs: int = 200
+    slurm_partition: str | None = None
+    slurm_account: str | None = None
+    slurm_late: float = 90.0
     keep_done: float = 7 * 86400.0
     keep_unrouted: float = FOR_EVER
     alarm_webhook: str | None = field(default=None, repr=False)
@@ -176,6 +182,13 @@ SETTINGS: dict[str, Setting] = {
     "max_processes": Setting(whole(1, 4194304), "4096", "processes and threads of a processor, likewise"),
     "max_file_size": Setting(size, "100G", "the largest file that a processor may write, likewise; 0: any"),
     "container_engine": Setting(text, "podman, docker", "what runs containers, such as podman --runtime runc"),
+    "engine": Setting(
+        one_of("local", "slurm"), "local", "where processors run: on this machine (local), or at a cluster (slurm)"
+    ),
+    "slurm_jobs": Setting(whole(1, 10_000), "200", "with slurm: jobs at the cluster at once, in place of slots"),
+    "slurm_partition": Setting(cluster_name, "the cluster's", "with slurm: the partition, if a processor names none"),
+    "slurm_account": Setting(cluster_name, "the cluster's", "with slurm: the account, likewise"),
+    "slurm_late": Setting(limited, "90", "with slurm: seconds that files of a node may take to be seen by the box"),
     "keep_done": Setting(duration, "7 days", "how long jobs stay whose deliveries all arrived"),
     "keep_unrouted": Setting(duration, "for ever", "how long jobs stay that were to go nowhere"),
     "alarm_webhook": Setting(read_webhook, "unset", "an http or https URL that is told of trouble", masked),

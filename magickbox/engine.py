@@ -18,13 +18,17 @@ class Engine(Protocol):
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end and return how it ended; blocks, safe to call from several threads.
 
-        ``started`` is called once, as soon as there is something to find again, with what run.json should keep of it
-        (for a local process: pid and start time).
+        ``started`` is called as soon as there is something to find again, with what run.json should keep of it (for a
+        local process: pid and start time), and again if there is more to tell; the last one counts.
         """
 
     def stop(self, name: str, reason: str) -> None:
         """End a run that another thread waits for: SIGTERM, ``stop_grace`` later SIGKILL; its ``Ended`` is
         ``interrupted`` with ``reason``. A run that is not there is no error."""
+
+    def leave(self, name: str) -> bool:
+        """The box stops: True if this run goes on without it, and the ``run`` or ``rejoin`` that waits for it raises
+        GoesOn; nothing of it may be touched until it is taken up again. False if the run has to be stopped."""
 
     def rejoin(self, run: Run) -> Ended | None:
         """Take up a run that a killed box had started, and return how it ended, as ``run`` does.

@@ -13,6 +13,7 @@
     ├── NotFound                   no job, delivery or processor of that name
     ├── BackupError                a backup is damaged, or cannot be put where it was asked for
     ├── EngineDown                 there is no working engine for containers, or it does not answer
+    ├── GoesOn                     a run outlives the box that waited for it
     └── PeerError                  a peer could not be reached, or would not talk
 
 Network results of a delivery are values (``destination.Delivered``, ``Retry``, ``Rejected``), not exceptions.
@@ -61,6 +62,10 @@ class BackupError(MagickboxError):
 
 class EngineDown(MagickboxError):
     """There is no working engine for containers on this machine, or it does not answer."""
+
+
+class GoesOn(MagickboxError):
+    """A run at a cluster goes on, and nobody waits for it any more: the next start of the box takes it up."""
 
 
 class PeerError(MagickboxError):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from magickbox.datafolder import DataFolder
 from magickbox.dropins.folder import Dropins
 from magickbox.dropins.pins import adorned, convention_of, package_of, read_pins
 from magickbox.engine import Run
-from magickbox.engines import look_inside, protection
+from magickbox.engines import configured, look_inside, protection
 from magickbox.engines.archive import other_image
 from magickbox.engines.container import ContainerEngine
 from magickbox.engines.container_cli import ContainerCli, Finder
@@ -184,6 +184,16 @@ class Examination:
 def container_engine(environment: Mapping[str, str], settings: Settings) -> str:
     """What runs containers here, in a few words; raises EngineDown."""
     return Finder(environment, settings.container_engine).get().in_words
+
+
+def cluster(
+    settings: Settings, environment: Mapping[str, str], data: Path, processors: Path, found: Iterable[Processor]
+) -> tuple[list[str], list[str]]:
+    """Does the cluster take jobs where those of these processors go, and does each node there see the data folder?
+
+    What is good and what is wrong, in sentences; a job that leaves a mark runs on each node.
+    """
+    return configured.trial_of(settings, environment, data, processors).of(configured.places_of(settings, found))
 
 
 def _closed_to(user: int | None, processor: Processor) -> str | None:

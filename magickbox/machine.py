@@ -7,7 +7,7 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 
-from magickbox.allotment import Amount
+from magickbox.allotment import Amount, unbounded
 from magickbox.config import Settings
 
 KEPT_BACK = 17 / 16  # the kernel tells of a little less memory than is built in: "16G" fits a machine with 16 GB
@@ -17,8 +17,11 @@ CARDS = (("", r"nvidia\d+"), ("", "dxg"), ("dri", r"renderD\d+"))  # the first k
 def room_of(settings: Settings) -> Amount:
     """What the box gives to its runs, all together: its settings, else what the machine has.
 
-    More slots than cores are somebody's wish: so many runs that ask for one core each then find one.
+    More slots than cores are somebody's wish: so many runs that ask for one core each then find one. A cluster counts
+    its cores, memory and cards itself.
     """
+    if settings.engine == "slurm":
+        return unbounded(settings.slurm_jobs)
     cpus = settings.cpus if settings.cpus is not None else max(cores(), settings.slots)
     memory = settings.memory.of(int(main_memory())) if settings.memory is not None else main_memory() * KEPT_BACK
     gpus = settings.gpus if settings.gpus is not None else cards()

@@ -93,7 +93,7 @@ class Process:
             # A run that was only about to start when it was told to stop is told again.
             for job in running:
                 with suppress(MagickboxError):  # the ledger does not say which run it is: asked again
-                    self._runner.stop(job, "the box stops")
+                    self._runner.leave(job, "the box stops")
             for thread in running.values():
                 thread.join(0.2)
 

@@ -1,6 +1,5 @@
 """The only place that wires: settings in, a box out. Starts it, stops it, and says where it listens."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,9 +21,9 @@ from magickbox.dropins.folder import Dropins
 from magickbox.dropins.pins import adorn
 from magickbox.dropins.watch import DropinWatch
 from magickbox.engines.choosing import ChoosingEngine
+from magickbox.engines.configured import engine_of
 from magickbox.engines.container_cli import Finder
 from magickbox.engines.images import Images
-from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection, of_settings, tried
 from magickbox.errors import ConfigError
 from magickbox.hooks.configured import hooks_of
@@ -106,7 +105,7 @@ class Box:
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
         self.protection = of_settings(settings, data.root, data.root / "state" / "etc")
-        scripts = LocalEngine(clean_environment(environment, Path(sys.executable)), data.root, self.protection)
+        scripts = engine_of(settings, environment, data.root, self.protection, process_note)
         finder = Finder(environment, settings.container_engine)
         self.images = Images(finder, data.root, data.state, self._changed, process_note)
         single = ChoosingEngine(scripts, self.images, CONVENTIONS, data.root, self.protection.limits)

@@ -135,6 +135,14 @@ def names(value: Value) -> tuple[str, ...]:
     return found
 
 
+def cluster_name(value: Value) -> str:
+    """The name of a partition or an account of Slurm's; raises ValueError."""
+    given = text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", given):
+        raise ValueError("must be a name as Slurm has it: letters, digits, and any of _.+-")
+    return given
+
+
 def size(value: Value) -> Mark:
     """A share or a size; raises ValueError."""
     try:

@@ -65,6 +65,11 @@ class Bench:
         return set(ENGINES)
 
     @property
+    def tellings(self) -> int:
+        """How often there is something new to find a run again by."""
+        return 1
+
+    @property
     def soon(self) -> float:
         """Seconds within which a stop takes effect."""
         return 0.4
@@ -138,8 +143,8 @@ def test_started_is_told_once_and_early(bench: Bench) -> None:
     told: list[dict[str, object]] = []
     run = bench.prepare(bench.script("sleep 0.1"))
     bench.engine.run(run, told.append)
-    assert len(told) == 1
-    assert json.dumps(told[0])
+    assert 1 <= len(told) <= bench.tellings
+    assert json.dumps(told[-1])
     assert told[0]["engine"] in bench.names
 
 

@@ -49,6 +49,9 @@ class Scripted:
     def stop(self, name: str, reason: str) -> None:
         """Nothing to stop."""
 
+    def leave(self, name: str) -> bool:
+        return False
+
     def rejoin(self, run: Run) -> Ended | None:
         return None
 

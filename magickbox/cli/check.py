@@ -14,7 +14,7 @@ from magickbox.disk import mark_problem
 from magickbox.dropins.folder import read_dropins
 from magickbox.dropins.pins import Pin, adorn, read_pins, why_not, with_own_steps
 from magickbox.errors import ConfigError, EngineDown
-from magickbox.examination import container_engine
+from magickbox.examination import cluster, container_engine
 from magickbox.machine import room_of
 from magickbox.processor import Processor
 from magickbox.rules.file import RulesRefused, load
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         _window(where, settings),
         _routing(where, settings),
         _dropins(where, settings),
+        _cluster(where, settings),
     )
     for told, wrong in looks:
         good += told
@@ -155,6 +156,17 @@ def _dropins(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
     with_image = [p for p in with_own_steps(dropins.good) if p.image is not None and p.enabled]
     told, wrong = _images(with_image, pins, settings) if with_image else ([], [])
     return [*(good or [f"processors: none in {where.processors}"]), *told], [*bad, *wrong]
+
+
+def _cluster(where: Places, settings: Settings) -> tuple[list[str], list[str]]:
+    """With the engine slurm: a job on each node says whether it sees what it has to see."""
+    if settings.engine != "slurm":
+        return [], []
+    if not where.data.state.is_dir():
+        return [f"cluster: is tried when the data folder is there ({where.data.root})"], []
+    found = read_dropins(where.processors).good if places.processors_problem(where) is None else ()
+    told, wrong = cluster(settings, os.environ, where.data.root, where.processors, (p for p in found if p.enabled))
+    return [f"cluster: {line}" for line in told], [f"cluster: {line}" for line in wrong]
 
 
 def _images(processors: list[Processor], pins: Mapping[str, Pin], settings: Settings) -> tuple[list[str], list[str]]:

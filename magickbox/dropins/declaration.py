@@ -222,6 +222,11 @@ def _absolute(folder: Path, part: str) -> str:
     return os.path.normpath(folder.absolute() / part) if part.startswith("./") else part
 
 
+def _flat(told: object) -> object:
+    """An object as its JSON text: a Processor has nothing in it that can change."""
+    return json.dumps(told, sort_keys=True) if isinstance(told, dict) else told
+
+
 def _archive(folder: Path, value: dict[str, Any]) -> Path | None:
     return Path(_absolute(folder, value["image_archive"])) if "image_archive" in value else None
 
@@ -241,7 +246,7 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         enabled=value.get("enabled", True),
         timeout=timeout,
         environment=tuple(value.get("environment", {}).items()),
-        resources=tuple(value.get("resources", {}).items()),
+        resources=tuple((key, _flat(told)) for key, told in value.get("resources", {}).items()),
         group=Group(value["group"]) if "group" in value else None,
         settle=settle,
         max_wait=max_wait,

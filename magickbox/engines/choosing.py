@@ -36,7 +36,11 @@ class ChoosingEngine:
         """Lay the run out as its processor expects it, run it, and read back what it says."""
         convention = self._convention(run)
         name = self._name_of(run)
-        told = started if run.processor.image is None else lambda handle: started({**handle, "convention": name})
+
+        def told(handle: dict[str, object]) -> None:
+            lasts = run.processor.image is not None or "slurm" in handle
+            started({**handle, "convention": name} if lasts else handle)
+
         ended = self._of(run.processor).run(convention.lay_out(run), told)
         self._take_back(run, ended)
         return ended
@@ -53,12 +57,16 @@ class ChoosingEngine:
         self._scripts.stop(name, reason)
         self._containers.stop(name, reason)
 
+    def leave(self, name: str) -> bool:
+        """True if a run goes on when the box stops: at a cluster it does."""
+        return self._scripts.leave(name)
+
     def end_leftovers(self, name: str) -> int:
         """End what a killed box had started, in whichever engine."""
         return self._containers.end_leftovers(name) + self._scripts.end_leftovers(name)
 
     def sweep(self, spared: Collection[str] = ()) -> int:
-        """End what belongs to no run, in either engine; return how many there were."""
+        """End what belongs to no run, containers and jobs at a cluster; return how many there were."""
         return self._containers.sweep(spared) + self._scripts.sweep(spared)
 
     def _take_back(self, run: Run, ended: Ended) -> None:

@@ -47,13 +47,10 @@ class ContainerEngine:
     def __init__(
         self, finder: Finder, images: Images, convention: Callable[[Run], Convention], box: Path, limits: Limits
     ) -> None:
-        """``convention`` says how a run's processor wants it; ``box`` tells this box's containers from another's.
-
-        ``limits`` are those of processors that name none.
-        """
+        """``convention`` says how a run's processor wants it; ``box`` tells this box's containers from another's;
+        ``limits`` are those of processors that name none."""
         self._finder, self._images, self._convention, self._limits = finder, images, convention, limits
-        self._box = str(box.absolute())
-        self._bells = Bells()
+        self._box, self._bells = str(box.absolute()), Bells()
 
     def refusal(self, processor: Processor) -> str | None:
         """Why a processor has to wait for its image, or None."""
@@ -107,6 +104,10 @@ class ContainerEngine:
         """End a run that another thread waits for; see ``engine.Engine.stop``."""
         self._bells.ring(name, reason)
 
+    def leave(self, name: str) -> bool:  # noqa: ARG002  # it is the same for all
+        """No: a container outlives a kill of the box, and not its stop; see ``engine.Engine.leave``."""
+        return False
+
     def rejoin(self, run: Run) -> Ended | None:
         """Wait for the container that a killed box had started; see ``engine.Engine.rejoin``."""
         try:
@@ -136,9 +137,7 @@ class ContainerEngine:
 
     def sweep(self, spared: Collection[str] = ()) -> int:
         """Remove this box's containers that no run of it knows, nor ``spared``; return how many there were."""
-        if not self._finder.is_installed():
-            return 0
-        found = self._containers(RUN, "{{.ID}} {{.Names}}")
+        found = self._containers(RUN, "{{.ID}} {{.Names}}") if self._finder.is_installed() else []
         strays = [line.split()[0] for line in self._bells.without(found, set(spared))]
         self._remove(strays)
         return len(strays)

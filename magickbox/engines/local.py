@@ -77,6 +77,10 @@ class LocalEngine:
         """End a run that another thread waits for; see ``engine.Engine.stop``."""
         self._bells.ring(name, reason)
 
+    def leave(self, name: str) -> bool:  # noqa: ARG002  # it is the same for all
+        """No: what this engine starts ends with the box."""
+        return False
+
     def rejoin(self, run: Run) -> Ended | None:
         """Nothing: the exit code of a process goes to its parent, which is gone."""
 

@@ -44,6 +44,12 @@ class OutputLog:
         text = chunk.rstrip(b"\r\n")  # a flood of empty lines must not push the last words out
         self._tail = (self._tail + text + chunk[len(text) : len(text) + 1])[-TAIL:]
 
+    def left_out(self, count: int, end: bytes) -> None:
+        """Count bytes that were printed and not kept before they came here; ``end`` is the last of them."""
+        if count:
+            self.remember(end)
+            self._dropped += count
+
     def close(self) -> None:
         """Say what was dropped, add the end of it, and close."""
         if self._dropped:

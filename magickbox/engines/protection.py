@@ -81,7 +81,7 @@ def find_out(
     groups = cgroups.find(box)
     if setting == OFF:
         return Protection(None, groups, limits, f"the sandbox is switched off: {UNSHIELDED}")
-    found = bubblewrap.probe(box, interpreter, (*_python(interpreter), *shows), store)
+    found = bubblewrap.probe(box, interpreter, (*python_places(interpreter), *shows), store)
     if isinstance(found, Bubblewrap):
         return Protection(found, groups, limits)
     if setting == REQUIRED:
@@ -89,7 +89,7 @@ def find_out(
     return Protection(None, groups, limits, f"no sandbox, {UNSHIELDED}: {found}")
 
 
-def _python(interpreter: Path) -> tuple[Path, ...]:
+def python_places(interpreter: Path) -> tuple[Path, ...]:
     """What the box's own Python needs: its virtual environment, and the installation that this stands on."""
     home = interpreter.parent.parent
     return tuple(dict.fromkeys(path for path in (home, Path(sys.prefix), Path(sys.base_prefix)) if len(path.parts) > 1))

@@ -154,14 +154,14 @@ class Recovery:
                 self._waiting.remove(job)
 
     def _resume_run(self, job: Job) -> None:
-        """A run with a result.json is over; one in a container may live; another says nothing, and is ended."""
+        """With a result.json it is over; in a container or at a cluster it may live; else it is ended, unheard."""
         folder = JobFolder(self.data.jobs / job.id)
         attempt = folder.attempt(job.attempt)
         result = attempts.read_result(attempt)
         if result is not None:
             self.engine.end_leftovers(run_name(job.id, job.attempt))
             self.runner.finish(job.id, folder, job.attempt, result)
-        elif attempts.read_container_run(attempt) is not None:
+        elif attempts.read_lasting_run(attempt) is not None:
             self.rejoin(job)
         else:
             self.runner.abandon(job)

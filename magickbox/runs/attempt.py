@@ -64,8 +64,10 @@ def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: 
     os.replace(part, attempt.run)
 
 
-def read_container_run(attempt: AttemptFolder) -> Processor | None:
-    """The processor of a run in a container, as far as its end needs it; None if run.json tells of no such run.
+def read_lasting_run(attempt: AttemptFolder) -> Processor | None:
+    """The processor of a run that may outlive the box, in a container or at a cluster, as far as its end needs it.
+
+    None if run.json tells of no such run.
 
     The drop-in may have gone or changed since, and a script may write any run.json: nothing is run by what it says.
     """
@@ -73,7 +75,7 @@ def read_container_run(attempt: AttemptFolder) -> Processor | None:
         told = json.loads(attempt.run.read_bytes())
         if told.get("engine") == "chain":
             return _chain_of(attempt, told)
-        return _processor_of(told) if isinstance(told["container"], str) else None
+        return _processor_of(told) if isinstance(told.get("container", told.get("slurm")), str) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -81,7 +83,7 @@ def read_container_run(attempt: AttemptFolder) -> Processor | None:
 def _chain_of(attempt: AttemptFolder, told: dict[str, Any]) -> Processor | None:
     """A chain whose last step that was begun may live."""
     begun = max(int(name) for name in ("0", *os.listdir(attempt.steps)) if name.isdigit())
-    if read_container_run(attempt.step(begun)) is None:
+    if read_lasting_run(attempt.step(begun)) is None:
         return None
     steps = tuple(ChainStep(str(label), Processor(str(label), Path("/"), (), "")) for label in told["steps"])
     name, version, digest = str(told["processor"]), str(told["version"]), str(told["digest"])
@@ -98,7 +100,7 @@ def _processor_of(told: dict[str, Any]) -> Processor:
         digest=str(told["digest"]),
         timeout=float(told["timeout"]),
         resources=tuple(told["resources"].items()),
-        image=str(told["image"]),
+        image=str(told["image"]) if "image" in told else None,
         convention=str(told["convention"]),
     )
 

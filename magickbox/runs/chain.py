@@ -107,6 +107,14 @@ class ChainEngine:
         if mine is None or mine.step is not None:
             self._engine.stop(mine.step if mine is not None and mine.step is not None else name, reason)
 
+    def leave(self, name: str) -> bool:
+        """True if the run goes on when the box stops; between two steps of a chain there is nothing that could."""
+        with self._lock:
+            mine = self._running.get(name)
+        if mine is not None and mine.step is None:
+            return False
+        return self._engine.leave(name if mine is None or mine.step is None else mine.step)
+
     def rejoin(self, run: Run) -> Ended | None:
         """Take up a run that a killed box had started; of a chain the step that was under way.
 
@@ -119,7 +127,7 @@ class ChainEngine:
         if k is None or k > len(labels):
             return None
         at = _At(run, labels, k)
-        processor = attempts.read_container_run(at.folder)
+        processor = attempts.read_lasting_run(at.folder)
         if processor is None:
             return None
         with self._lock:

@@ -1,14 +1,15 @@
 """One run of a processor, from START to PROCESSED: steps 10 to 12 of section 8."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from magickbox.clock import now, to_text
 from magickbox.engine import Ended, Engine, Run
-from magickbox.errors import DiskFull, ForbiddenMove, LedgerError
+from magickbox.errors import DiskFull, ForbiddenMove, GoesOn, LedgerError
 from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import AttemptFolder, JobFolder
 from magickbox.ledger import Ledger, Transaction, jobs
@@ -66,6 +67,13 @@ class Runner:
         with self._ledger.reading() as tx:
             self._engine.stop(run_name(job, jobs.get(tx, job).attempt), reason)
 
+    def leave(self, job: str, reason: str) -> None:
+        """The box stops: let the run of a job go on if its engine can, else tell it to end."""
+        with self._ledger.reading() as tx:
+            name = run_name(job, jobs.get(tx, job).attempt)
+        if not self._engine.leave(name):
+            self._engine.stop(name, reason)
+
     def refusal(self, processor: Processor) -> str | None:
         """Why jobs of this processor have to wait; see ``engine.Engine.refusal``."""
         return self._engine.refusal(processor)
@@ -92,6 +100,9 @@ class Runner:
             return work()
         except ForbiddenMove:
             return True  # held or deleted by a person just before it could start
+        except GoesOn as exc:
+            self._note("info", "goes-on", {"job": job.id, "reason": exc})
+            return True
         except DiskFull as exc:
             self._interrupt(job.id, f"the disk is full: {exc}", counts=False)
         except LedgerError as exc:
@@ -111,24 +122,22 @@ class Runner:
             jobs.begin_attempt(tx, job.id, n, processor.name, processor.version, processor.digest)
             instances = tuple(h.instance for h in jobs.held_by(tx, job.id) if h.place != "superseded")
         self._reached(Step.RUN_RECORDED)
-        try:
+        with self._cleared(under_way.attempt):
             attempts.prepare(folder, n, tuple(i.file for i in instances))
             guard = InputGuard(folder.input, instances)
             self._reached(Step.RUN_PREPARED)
             ended = self._engine.run(self._as_run(under_way), self._started(under_way))
             self._reached(Step.RUN_ENDED)
             return self._collect(under_way, ended, guard, stopping())
-        finally:
-            attempts.clear(under_way.attempt)
 
     def _rejoin(self, job: Job, stopping: Callable[[], bool]) -> bool:
         folder = JobFolder(self._folder_of(job.id))
         attempt = folder.attempt(job.attempt)
-        try:
+        with self._cleared(attempt, run_name(job.id, job.attempt)):
             with self._ledger.reading() as tx:
                 instances = tuple(h.instance for h in jobs.held_by(tx, job.id) if h.place != "superseded")
             self._note("info", "rejoin", {"job": job.id, "attempt": job.attempt})
-            processor = attempts.read_container_run(attempt)
+            processor = attempts.read_lasting_run(attempt)
             under_way = _Attempt(job.id, job.attempt, folder, attempt, processor) if processor is not None else None
             ended = self._engine.rejoin(self._as_run(under_way)) if under_way is not None else None
             if under_way is None or ended is None:
@@ -136,9 +145,23 @@ class Runner:
                 return False
             self._reached(Step.RUN_ENDED)
             return self._collect(under_way, ended, InputGuard(folder.input, instances, is_late=True), stopping())
-        finally:
-            self._engine.end_leftovers(run_name(job.id, job.attempt))
-            attempts.clear(attempt)
+
+    @contextmanager
+    def _cleared(self, attempt: AttemptFolder, leftovers: str | None = None) -> Iterator[None]:
+        """Take away afterwards what the run needed only while it ran; nothing of one that goes on without the box."""
+        try:
+            yield
+        except GoesOn:
+            raise
+        except BaseException:
+            self._clear(attempt, leftovers)
+            raise
+        self._clear(attempt, leftovers)
+
+    def _clear(self, attempt: AttemptFolder, leftovers: str | None) -> None:
+        if leftovers is not None:
+            self._engine.end_leftovers(leftovers)
+        attempts.clear(attempt)
 
     def _as_run(self, under_way: _Attempt) -> Run:
         return Run(
