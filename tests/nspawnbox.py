@@ -70,8 +70,8 @@ class Container:
         """A program of this machine in the network of the container."""
         return ["nsenter", "--target", self.first, "--net", "--", *command]
 
-    def send(self, title: str, *files: Path) -> None:
-        words = [dcmtk("storescu"), "-aec", title, "127.0.0.1", "11112", *map(str, files)]
+    def send(self, title: str, *files: Path, port: int = 11112) -> None:
+        words = [dcmtk("storescu"), "-aec", title, "127.0.0.1", str(port), *map(str, files)]
         environment = {**os.environ, "TCP_NODELAY": "1"}
         subprocess.run(self.network(*words), check=True, env=environment, timeout=SLOW)
 

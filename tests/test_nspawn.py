@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nspawnbox import COPY, SLOW, Container, booted, pacs, skip_unless_possible
+from nspawnbox import COPY, ROOT, SLOW, Container, booted, pacs, skip_unless_possible
 from peers import item_of, sample, wait_for
 
 WRITE = """#!/bin/sh
@@ -46,6 +46,46 @@ def test_a_processor_writes_nowhere_else(tmp_path: Path, sandbox: str) -> None:
         if sandbox == "off":
             assert "cannot create /var/lib/open: Read-only file system" in said
         assert container.inside("cat", "/etc/open", "/var/lib/open").split() == ["open", "open"]
+
+
+def documented(need: str) -> str:
+    """The drop-in that docs/install.md has for a need."""
+    text = (ROOT / "docs" / "install.md").read_text()
+    (row,) = re.findall(rf"^\| {need} \| (.*) \|$", text, re.MULTILINE)
+    return str(row).replace("<br>", "\n").replace("`", "") + "\n"
+
+
+def test_port_104_takes_nothing_from_the_sandbox(tmp_path: Path) -> None:
+    (setting,) = re.findall(r"^net\.ipv4.*$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
+    (tmp_path / "sysctl").write_text(f"{setting}\n")
+    bind = f"--bind-ro={tmp_path / 'sysctl'}:/etc/sysctl.d/magickbox.conf"
+    file = sample("CT_small.dcm")
+    with (
+        booted(tmp_path, {"COPY": COPY}, bind, PORT="104", SANDBOX="required") as container,
+        pacs(container, tmp_path / "arrived") as peer,
+    ):
+        container.send("COPY", file, port=104)
+        wait_for(lambda: peer.arrived() == {item_of(file).sop_instance}, "the result", SLOW)
+
+
+def test_a_processor_that_asks_for_a_card_sees_it(tmp_path: Path) -> None:
+    """With the documented drop-in; the card is a stand-in that gives zeros."""
+    (tmp_path / "gpu").write_text(documented("processors that use a GPU"))
+    binds = [
+        "--bind=/dev/zero:/dev/nvidia0",
+        f"--bind-ro={tmp_path / 'gpu'}:/etc/systemd/system/magickbox.service.d/gpu.conf",
+    ]
+    look = COPY + "head -c 3 /dev/nvidia0 | od -An -c\n"
+    asks = '{ "command": ["./look"], "resources": { "gpus": 1 } }'
+    file, processors = sample("CT_small.dcm"), {"GPU/processor.json": asks, "GPU/look": look}
+    with (
+        booted(tmp_path, processors, *binds, SANDBOX="required") as container,
+        pacs(container, tmp_path / "arrived") as peer,
+    ):
+        container.send("GPU", file)
+        wait_for(lambda: peer.arrived() == {item_of(file).sop_instance}, "the result", SLOW)
+    (log,) = (tmp_path / "data" / "magickbox" / "jobs").glob("*/processing.log")
+    assert log.read_text().split() == ["\\0"] * 3
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ class ContainerCli:
     """A working engine: the words that call it, and what they can do here.
 
     ``rootless``: root in a container is this very user. ``limits``: memory, CPUs and processes can be limited.
+    ``alone``: rootless, and without further users (/etc/subuid), so that root is the only one in a container.
     """
 
     words: tuple[str, ...]
@@ -60,6 +61,7 @@ class ContainerCli:
     rootless: bool
     limits: bool
     architecture: str
+    alone: bool = False
 
     @property
     def name(self) -> str:
@@ -136,7 +138,8 @@ def _podman(words: tuple[str, ...], environment: Mapping[str, str], told: dict[s
     host = told["host"]
     rootless = bool(host.get("security", {}).get("rootless"))
     limits = not rootless or host.get("cgroupVersion") == "v2"
-    return ContainerCli(words, environment, True, rootless, limits, str(host.get("arch", "")))
+    ids = sum(int(each.get("size", 0)) for each in (host.get("idMappings") or {}).get("uidmap") or ())
+    return ContainerCli(words, environment, True, rootless, limits, str(host.get("arch", "")), rootless and ids == 1)
 
 
 def _docker(words: tuple[str, ...], environment: Mapping[str, str], told: dict[str, Any]) -> ContainerCli:

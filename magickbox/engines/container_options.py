@@ -30,10 +30,11 @@ class Owner:
 def owner(cli: ContainerCli, stage: Stage, uid: int, gid: int) -> Owner:
     """An unprivileged user in every case; ``uid`` and ``gid`` are the box's own.
 
-    Without root the box's own user runs it, inside under its own number, or as root if the image needs that. With
+    Without root the box's own user runs it, inside under its own number, or as root if the image needs that, or if
+    podman has no other number to give. With
     root, a number that belongs to nobody; an image that needs its root gets one that is nobody outside, too.
     """
-    if cli.rootless and stage.as_root:
+    if cli.rootless and (stage.as_root or cli.alone):
         return Owner("0:0", None)
     if cli.rootless:
         return Owner(f"{uid}:{gid}", None, ("--userns", "keep-id")) if cli.is_podman else Owner("0:0", None)
