@@ -144,6 +144,17 @@ def test_packages_and_ror_containers_run_unmodified(one: Podman, root: Path, tmp
     assert "cannot be used: /etc/holoscan/app.json" in shown
 
 
+def test_a_manifest_that_is_no_file_of_a_size_to_read_is_told(one: Podman, root: Path) -> None:
+    drop(root, "Huge", image=package(one, "map/huge:1", json.dumps({**NEW_APP, "x": "x" * (1 << 20)})))
+    drop(root, "Folder", image=one.image("map/folder:1", {"etc/holoscan/app.json/x": "x"}, 'CMD ["/bin/true"]'))
+    drop(root, "Declared", image=one.image("map/none:1", {}, 'CMD ["/bin/true"]'), convention="monai")
+    listing = ("--processors", str(root / "processors"))
+    said = cli(root, "processors", "check", *listing, code=1, engine=one.words)
+    assert "PROBLEM  Huge: /etc/holoscan/app.json is no file of at most 1 MiB" in said
+    assert "PROBLEM  Folder: /etc/holoscan/app.json is no file of at most 1 MiB" in said
+    assert "PROBLEM  Declared: the image has no /etc/holoscan/app.json" in said
+
+
 def test_a_package_is_tried_without_a_box(one: Podman, root: Path, tmp_path: Path) -> None:
     drop(root, "Tried", image=package(one, "map/tried:1", NEW_APP, NEW_PKG), environment={"SET": "by processor.json"})
     study(tmp_path / "study", 2)
@@ -157,3 +168,29 @@ def test_a_package_is_tried_without_a_box(one: Podman, root: Path, tmp_path: Pat
 
 def run_of(root: Path, job: str) -> dict[str, Any]:
     return dict(json.loads(JobFolder(root / "jobs" / job).attempt(1).run.read_text()))
+
+
+@pytest.mark.kill
+def test_a_package_that_outlives_the_box_is_taken_up_with_its_folders(one: Podman, root: Path, tmp_path: Path) -> None:
+    """Where INPUT and OUTPUT are in it is known from the image that was pinned."""
+    slow = 'echo up; sleep 4; ln -s "$HOLOSCAN_INPUT_PATH"/$(ls "$HOLOSCAN_INPUT_PATH") "$HOLOSCAN_OUTPUT_PATH"/linked'
+    app = {**NEW_APP, "command": slow, "input": {"path": "in"}, "output": {"path": "/results"}, "timeout": 50}
+    drop(root, "Slow", image=package(one, "map/slow:1", app, NEW_PKG))
+    set_up(root, 1)
+
+    def log() -> str:
+        return "".join(path.read_text() for path in root.glob("jobs/*/processing.log"))
+
+    with running(root, settings={"container_engine": one.words}) as box:
+        assert box.port is not None
+        assert send(box.port, study(tmp_path / "one", 1), "Slow").unanswered == set()
+        until(lambda: "up" in log(), what="the container")
+        box.kill()
+    with running(root, settings={"container_engine": one.words}):
+        until(lambda: bool(all_jobs(root)[0].outcome), what="the end")
+    [job] = all_jobs(root)
+    assert (job.outcome, job.attempt, job.message) == ("success", 1, "")
+    linked = root / "jobs" / job.id / "OUTPUT" / "linked"
+    assert linked.is_file()
+    assert not linked.is_symlink()
+    assert run_of(root, job.id)["timeout"] == 50.0

@@ -250,7 +250,7 @@ class ChainEngine:
         if not steps.is_good(result):
             outcome = replace(outcome, message=f"{at.words}: {outcome.message}" if outcome.message else at.words)
         attempts.write_said(at.top, outcome)
-        return Ended(result.exit_code, ended.last_line, peak_memory=ended.peak_memory)
+        return replace(ended, exit_code=result.exit_code, trouble=None, met="")
 
     def _given_up(self, at: _At, why: str) -> Ended:
         attempts.write_said(at.top, Outcome(FAILED, f"{at.words}: {why}"))

@@ -28,8 +28,8 @@ def is_good(result: RunResult) -> bool:
 def take_over(top: AttemptFolder, digest: str) -> None:
     """Have the steps that an earlier attempt has finished, by one rename, if it ran the same version of the chain.
 
-    What that attempt had only begun goes, and so does a step that failed and ended the chain: it is run again. Raises
-    OSError.
+    What that attempt had only begun goes, and so does a step that failed: it is run again, as any processor would be.
+    Raises OSError.
     """
     if top.steps.is_dir():
         return
@@ -39,19 +39,18 @@ def take_over(top: AttemptFolder, digest: str) -> None:
         if not earlier.steps.is_dir():
             continue
         if _told(earlier).get("digest") == digest:
-            is_over = read_result(earlier) is not None
             os.rename(earlier.steps, top.steps)
             fsync_folder(top.path)
-            _drop_unfinished(top, is_over)
+            _drop_unfinished(top)
         break
     make_folder(top.steps)
 
 
-def _drop_unfinished(top: AttemptFolder, is_over: bool) -> None:
+def _drop_unfinished(top: AttemptFolder) -> None:
     stays = True
     for k in numbers(top):
         result = read_result(top.step(k))
-        stays = stays and result is not None and (is_good(result) or not is_over)
+        stays = stays and result is not None and is_good(result)
         if not stays:
             remove_tree(top.step(k).path)
             top.step(k).token.unlink(missing_ok=True)
