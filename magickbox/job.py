@@ -103,7 +103,7 @@ class Job:
 
     ``resume`` is the state that a HELD job goes back to; ``hold_asked`` says that a running job is to be held at its
     next step. ``delivered`` counts the deliveries that arrived whole. ``reason`` is why it is in this state.
-    ``priority`` is what a person said; None is its processor's.
+    ``priority`` is what a person said; None is its processor's. It does not run again before ``not_before``.
     """
 
     id: str
@@ -131,3 +131,4 @@ class Job:
     parent: str | None = None
     delivered: int = 0
     priority: JobPriority | None = None
+    not_before: datetime | None = None

@@ -9,7 +9,7 @@ from functools import partial
 
 from magickbox.births.birth import Birth
 from magickbox.births.rerun import rerun
-from magickbox.errors import DiskFull, NotFound
+from magickbox.errors import DiskFull, ForbiddenMove, NotFound
 from magickbox.job import Job, JobPriority, JobState, Move
 from magickbox.ledger import Ledger, Transaction, endings, jobs, queues, waiting
 from magickbox.queueing import Mode
@@ -20,7 +20,8 @@ from magickbox.removal import Removal
 class Operations:
     """The verbs of ``magickbox jobs``, ``deliveries`` and ``destinations``; ``changed`` wakes the stages of a box.
 
-    ``touched`` tells the stage of the processors of a job that a person said something of.
+    ``touched`` tells the stage of the processors of a job that a person said something of, ``end_run`` has it end the
+    run of one, with the reason.
     """
 
     ledger: Ledger
@@ -28,6 +29,7 @@ class Operations:
     removal: Removal
     changed: Callable[[], None]
     touched: Callable[[str], None] = lambda _job: None
+    end_run: Callable[[str, str], None] = lambda _job, _why: None
 
     def rerun(self, job: str, who: str) -> str:
         """A new job from the same instances."""
@@ -54,6 +56,22 @@ class Operations:
         self.changed()
         return f"{job} is held"
 
+    def cancel_job(self, job: str, who: str) -> str:
+        """Keep a job from its processor, also by ending it: HELD, and its release makes it run from the beginning."""
+        with self.ledger.transaction() as tx:
+            found = jobs.get(tx, job)
+            runs = found.state is JobState.RUNNING
+            if runs:
+                jobs.set_hold_asked(tx, job, True, who)
+            elif found.state is JobState.READY:
+                jobs.move(tx, job, Move.HOLD, f"cancelled by {who}", who)
+            else:
+                raise ForbiddenMove(f"{job} is {found.state}; only a job that is READY or RUNNING can be cancelled")
+        if not runs:
+            return f"{job} is held"
+        self.end_run(job, f"cancelled by {who}")
+        return f"{job} is running; its processor is told to end, and the job is held"
+
     def release(self, job: str, who: str) -> str:
         """Let a held job go on from where it was held."""
         with self.ledger.transaction() as tx:
@@ -66,7 +84,7 @@ class Operations:
         if found.state is JobState.RUNNING and found.hold_asked:
             jobs.set_hold_asked(tx, job, False, who)
             return found
-        moved = jobs.move(tx, job, Move.RELEASE, f"released by {who}", who)
+        moved = jobs.move(tx, job, Move.RELEASE, f"released by {who}", who, not_before=None)
         if moved.state is JobState.DELIVERING:
             endings.settle(tx, job)
         return jobs.get(tx, job)
@@ -130,6 +148,7 @@ class Operations:
             "rerun": self.rerun,
             "reroute": self.reroute,
             "hold": self.hold,
+            "cancel-job": self.cancel_job,
             "release": self.release,
             "delete": self.delete,
             **{str(priority): partial(self.prioritize, priority) for priority in JobPriority},

@@ -51,6 +51,7 @@ class Process:
         self._slots, self._waiting = Slots(room), WaitingRoom(ledger, note)
         self._wake, self._changed, self._stopping = threading.Event(), threading.Event(), threading.Event()
         self._in_vain: dict[str, int] = {}
+        self._cancelled: dict[str, str] = {}  # jobs whose runs are to end, and why
         self._outlived: list[Job] = []
         self._thread = threading.Thread(target=self._dispatch, name="process", daemon=True)
 
@@ -82,6 +83,20 @@ class Process:
         self._waiting.comes_back(job)
         self._wake.set()
 
+    def cancel(self, job: str, why: str) -> None:
+        """End the run of a job; one that is only about to start is told again until it has heard it."""
+        self._cancelled[job] = why
+        self._wake.set()
+
+    def _end_cancelled(self) -> None:
+        running = self._slots.running()
+        for job, why in list(self._cancelled.items()):
+            if job not in running:
+                self._cancelled.pop(job, None)
+                continue
+            with suppress(MagickboxError):  # the ledger does not say which run it is: asked again
+                self._runner.stop(job, why)
+
     def stop(self, patience: float) -> None:
         """End what runs; its jobs are READY again. What is not over after ``patience`` seconds is left to a restart."""
         self._stopping.set()
@@ -111,6 +126,7 @@ class Process:
 
     def _round(self) -> None:
         """Take in who is new, start what fits, and say why the others wait."""
+        self._end_cancelled()
         announced = self._changed.is_set()
         self._changed.clear()
         self._waiting.take_in(announced, self._slots.running())
@@ -239,6 +255,7 @@ class Process:
             self._note("error", "stumbled", {"job": job, "reason": repr(exc)})
 
     def _over(self, job: str) -> None:
+        self._cancelled.pop(job, None)
         self._waiting.comes_back(job)
         self._wake.set()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from magickbox.job import JobPriority
+from magickbox.retry import Retry
 from magickbox.schedule import Hours
 
 NO_PROCESSOR = "none"
@@ -74,6 +75,7 @@ class Processor:
     priority: JobPriority = JobPriority.NORMAL
     hours: Hours | None = None
     concurrency: int | None = None
+    retry: Retry | None = None
     digest: str = ""
     image: str | None = None
     image_archive: Path | None = None

@@ -1,9 +1,19 @@
 """One run of a processor, ready to start, and how it ended."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from magickbox.processor import Processor
+from magickbox.retry import OUT_OF_MEMORY, TIMEOUT
+
+
+class Limit(StrEnum):
+    """Which limit ended a run."""
+
+    TIME = TIMEOUT
+    MEMORY = OUT_OF_MEMORY
+    OTHER = "limit"  # of processes, of a file's size, of OUTPUT
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Ended:
     as the box saw it (out of time, could not start). ``interrupted`` is trouble on the box's side (box stopped, engine
     down): the run says nothing and is made again. ``peak_memory`` is bytes, with cached files, where it is known.
     ``met`` is a limit that a run met and yet ended with 0: told, but no fault. ``not_begun`` says of an interrupted run
-    that nothing of the processor ran: however often that happens, it is the machine's trouble.
+    that nothing of the processor ran: however often that happens, it is the machine's trouble. ``limit`` is the limit
+    that ended it, if one did.
     """
 
     exit_code: int | None
@@ -55,3 +66,4 @@ class Ended:
     peak_memory: int | None = field(default=None, compare=False)
     met: str = ""
     not_begun: bool = field(default=False, compare=False)
+    limit: Limit | None = field(default=None, compare=False)

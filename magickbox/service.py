@@ -132,7 +132,9 @@ class Box:
         self.receiver = Receiver(
             self._port(tuning), self.receive, lambda why: receive_note("warning", "trouble", {"reason": why})
         )
-        self.operations = Operations(self.ledger, self._birth, self._removal, self._changed, self.process.touch)
+        self.operations = Operations(
+            self.ledger, self._birth, self._removal, self._changed, self.process.touch, self.process.cancel
+        )
         self.control = ControlServer(data.control, self.operations, self.status)
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note

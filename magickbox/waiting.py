@@ -37,6 +37,7 @@ class Waiting:
     since: datetime
     reason: str = ""
     priority: JobPriority | None = None
+    not_before: datetime | None = None
 
     @property
     def line(self) -> Place:

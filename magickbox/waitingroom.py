@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
+from magickbox.clock import now
 from magickbox.ledger import Ledger, waiting
 from magickbox.logs import Note
 from magickbox.waiting import Place, Waiting, Waitlist
@@ -18,6 +19,7 @@ COUNT_EVERY = 2.0  # seconds until the READY jobs are counted again, if the ledg
 SHARE = 20  # of the time goes into reading all of them: a twentieth at most
 OVERLAP = timedelta(seconds=5)  # a job may be recorded so much later than it says it became READY
 AT_A_TIME = 100  # jobs that are told before others are looked at
+LONGEST = 86400.0  # seconds that a run is put off by processor.json
 TURN = "waits for its turn"
 
 
@@ -27,7 +29,8 @@ class WaitingRoom:
     def __init__(self, ledger: Ledger, note: Note) -> None:
         self.list = Waitlist()
         self._ledger, self._note = ledger, note
-        self._asleep: list[tuple[float, str]] = []
+        self._asleep: dict[str, float] = {}  # until when, by their ids
+        self._alarms: list[tuple[float, str]] = []
         self._not_before: dict[str, float] = {}
         self._back: deque[str] = deque()
         self._is_stale, self._newest = True, datetime.fromtimestamp(0, UTC)
@@ -48,8 +51,11 @@ class WaitingRoom:
     def take_in(self, announced: bool, running: Collection[str]) -> None:
         """Bring the list up to date; ``announced`` says that a job became READY, ``running`` are on their way."""
         moment = time.monotonic()
-        while self._asleep and self._asleep[0][0] <= moment:
-            self._back.append(heapq.heappop(self._asleep)[1])
+        while self._alarms and self._alarms[0][0] <= moment:
+            when, job = heapq.heappop(self._alarms)
+            if self._asleep.get(job) == when:
+                del self._asleep[job]
+                self._back.append(job)
         while self._back:
             self._look_at(self._back.popleft(), running)
         if self._is_stale or self._has_miscounted(moment, running):
@@ -81,6 +87,7 @@ class WaitingRoom:
             self.list = Waitlist()
         self.list.only(each.job for each in ready)
         self._asleep.clear()
+        self._alarms.clear()
         for job in [job for job, when in dict(self._not_before).items() if when <= moment]:
             del self._not_before[job]
         self._admit(ready, running)
@@ -90,16 +97,17 @@ class WaitingRoom:
 
     def _admit(self, ready: list[Waiting], running: Collection[str]) -> None:
         moment = time.monotonic()
-        asleep = {job for _, job in self._asleep}
         for each in ready:
             self._newest = max(self._newest, each.since)
-            if each.job in running or each.job in asleep:
+            if each.job in running:
                 continue
-            when = self._not_before.get(each.job, 0.0)
-            if when > moment:
-                heapq.heappush(self._asleep, (when, each.job))
-            else:
+            when = max(self._not_before.get(each.job, 0.0), moment + _left(each))
+            if when <= moment:
+                self._asleep.pop(each.job, None)
                 self.list.add(each)
+            elif each.job not in self._asleep:
+                self._asleep[each.job] = when
+                heapq.heappush(self._alarms, (when, each.job))
 
     def tell(self, line: Place, why: str) -> bool:
         """Write down of all jobs of a line why they wait, each once; False if all know."""
@@ -126,3 +134,10 @@ class WaitingRoom:
             for job in told if level is not None else ():
                 self._note(level or "", "waits", {"job": job, "reason": why})
         return bool(told)
+
+
+def _left(waiting: Waiting) -> float:
+    """Seconds until a run that is to be made again may begin, whatever was done to the clock meanwhile."""
+    if waiting.not_before is None:
+        return 0.0
+    return min(LONGEST, max(0.0, (waiting.not_before - now()).total_seconds()))

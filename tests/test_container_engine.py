@@ -56,6 +56,7 @@ from magickbox.engines.limits import Limits, limits_of
 from magickbox.engines.survivor import survivor
 from magickbox.logs import silent
 from magickbox.processor import IN_IMAGE, Processor
+from magickbox.run import Limit
 from magickbox.runs.cleaning import clean
 
 IMAGE = "test/tools:1"
@@ -234,6 +235,7 @@ def test_out_of_time(bench: ContainerBench) -> None:
     run = replace(bench.prepare(bench.script("echo working; exec sleep 60"), timeout=2.0), stop_grace=5.0)
     ended = bench.engine.run(run, lambda _: None)
     assert (ended.trouble, ended.interrupted, ended.last_line) == ("out of time after 2 s", None, "working")
+    assert ended.limit is Limit.TIME
     assert ended.exit_code == -signal.SIGTERM
     assert run.log.read_text() == "working\n[magickbox: out of time after 2 s]\n"
 
@@ -395,6 +397,7 @@ def test_memory_that_runs_out(bench: ContainerBench) -> None:
     assert (ended.exit_code, ended.interrupted) == (-9, None)
     assert ended.trouble is not None
     assert ended.trouble == "out of memory (limit 64 MB)"
+    assert ended.limit is Limit.MEMORY
 
 
 def test_a_fork_bomb_meets_its_limit(bench: ContainerBench) -> None:

@@ -18,7 +18,10 @@ from pyfakefs.helpers import reset_ids, set_uid
 from magickbox.dropins.declaration import pattern_of, validator
 from magickbox.dropins.files import WHOLE, digest, signature
 from magickbox.dropins.folder import BadDropin, Dropins, read_dropins
+from magickbox.job import JobPriority
 from magickbox.processor import Group, Late, Processor, choose
+from magickbox.retry import Retry
+from magickbox.schedule import read_hours
 
 validator()  # read from the real disk before a fake one is put over it
 
@@ -181,6 +184,10 @@ def test_a_folder_says_everything_itself(place: Path) -> None:
         "settle": 0,
         "max_wait": 60.5,
         "late": "rerun",
+        "priority": "off-peak",
+        "hours": "19:00-06:00, 12:00-13:00",
+        "concurrency": 2,
+        "retry": {"times": 2, "on": ["timeout", "exit:75"]},
     }
     folder(place / "rsi", said)
     assert only(read_dropins(place)) == Processor(
@@ -198,6 +205,10 @@ def test_a_folder_says_everything_itself(place: Path) -> None:
         settle=0.0,
         max_wait=60.5,
         late=Late.RERUN,
+        priority=JobPriority.OFF_PEAK,
+        hours=read_hours("19:00-06:00, 12:00-13:00"),
+        concurrency=2,
+        retry=Retry(2, ("timeout", "exit:75"), 60.0),
         digest=digest(place / "rsi"),
         declared=frozenset(said),
     )
@@ -282,6 +293,16 @@ BAD: dict[str, tuple[object, str]] = {
     ),
     "name with an end of line": ({**OK, "name": "A\n"}, ", line 5, column 11, name: expected the name in listings and"),
     "memory": ({**OK, "resources": {"memory": "much"}}, ", line 6, column 15, resources.memory: expected memory as te"),
+    "hours": ({**OK, "hours": "nightly"}, ", line 5, column 12, hours: 'nightly' is not a time of day such as"),
+    "priority": (
+        {**OK, "priority": "high"},
+        ', line 5, column 15, priority: expected "urgent" or "normal" or "off-peak", found "high"',
+    ),
+    "retry": ({**OK, "retry": {"on": ["oom"]}}, ", line 5, column 12, retry: 'times' is missing"),
+    "retry on": (
+        {**OK, "retry": {"times": 1, "on": ["exit:0"]}},
+        ', line 8, column 7, retry.on[0]: expected timeout, oom, or an exit code such as exit:75, found "exit:0"',
+    ),
     "resource": ({**OK, "resources": {"gpu": 1}}, ", line 6, column 5, resources.gpu: unknown key, did you mean"),
     "no command": ({}, ', line 1, column 1, command: missing; for example "command": ["./run.sh"]'),
     "empty command": ({"command": []}, ", line 2, column 14, command: expected at least 1 element, found []"),

@@ -21,6 +21,7 @@ from sandboxes import living_in, sandbox
 from magickbox.engine import Ended, Engine, Run
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.processor import Processor
+from magickbox.run import Limit
 
 MB = 1024 * 1024
 
@@ -169,6 +170,7 @@ def test_out_of_time_with_sigterm_ignored(bench: Bench) -> None:
     began = time.monotonic()
     ended, _ = bench.shell("trap '' TERM; while :; do sleep 0.05; done", timeout=0.3)
     assert (ended.trouble, ended.exit_code) == ("out of time after 0.3 s", -signal.SIGKILL)
+    assert ended.limit is Limit.TIME
     assert 0.75 < time.monotonic() - began < 3.0
 
 

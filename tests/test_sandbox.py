@@ -26,6 +26,7 @@ from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import AUTO, OFF, REQUIRED, Protection, find_out
 from magickbox.job import JobState
 from magickbox.processor import Processor
+from magickbox.run import Limit
 from magickbox.service import Places, build
 from magickbox.station import Station
 
@@ -262,7 +263,8 @@ def needs_groups(house: House) -> None:
 
 def test_memory_has_a_limit_of_which_the_message_speaks(house: House) -> None:
     needs_groups(house)
-    assert house.python(EAT).trouble == "out of memory (limit 256 MB)"
+    ended = house.python(EAT)
+    assert (ended.trouble, ended.limit) == ("out of memory (limit 256 MB)", Limit.MEMORY)
 
 
 def test_memory_of_all_its_processes_counts(house: House) -> None:

@@ -1,6 +1,8 @@
 """What waits, and for how long, in real boxes: room by resources, and what no machine has."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from boxprocess import all_jobs, running, set_up, until
 from callers import IMAGES, Caller
 
 from magickbox.cli.main import main
+from magickbox.datafolder import DataFolder
 from magickbox.job import Job, JobState
+from magickbox.ledger import Ledger, Transaction, jobs
 from magickbox.schedule import read_hours
 
 SPAN = '#!/bin/sh\ndate +%s.%N > "$2/began"\nsleep 0.7\ndate +%s.%N > "$2/ended"\n'
@@ -43,6 +47,17 @@ def span(root: Path, job: Job) -> tuple[float, float]:
     """When its processor began and ended."""
     began, ended = ((root / "jobs" / job.id / "OUTPUT" / name).read_text() for name in ("began", "ended"))
     return float(began), float(ended)
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[Transaction]:
+    """One look at the ledger."""
+    ledger = Ledger(DataFolder(root).ledger, readonly=True)
+    try:
+        with ledger.reading() as tx:
+            yield tx
+    finally:
+        ledger.close()
 
 
 def are_over(root: Path, count: int) -> bool:
@@ -147,3 +162,96 @@ def test_of_a_processor_no_more_runs_than_it_allows(tmp_path: Path) -> None:
     (first, second), (other,) = of(tmp_path, "Licensed"), of(tmp_path, "Other")
     assert not overlap(tmp_path, first, second)
     assert overlap(tmp_path, first, other)
+
+
+def test_what_failed_passingly_is_made_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    set_up(tmp_path, 1)
+    tries = 'n=$(basename "$PWD")\necho "try $n"\necho "$n" > "$2/made-$n"\n'
+    twice = {"times": 2, "on": ["exit:75"], "pause": 0.2}
+    drop(tmp_path, "Third", f"#!/bin/sh\n{tries}[ $n = 3 ] || exit 75\n", retry=twice)
+    drop(tmp_path, "Never", f"#!/bin/sh\n{tries}exit 75\n", retry={"times": 1, "on": ["exit:75", "oom"], "pause": 0})
+    drop(tmp_path, "Slow", "#!/bin/sh\nsleep 60\n", timeout=0.3, retry={"times": 1, "on": ["timeout"], "pause": 0})
+    drop(tmp_path, "Other", f"#!/bin/sh\n{tries}exit 76\n", retry={"times": 1, "on": ["exit:75", "timeout"]})
+    with running(tmp_path, settings={"settle": 0}) as box:
+        for number, called in enumerate(("Third", "Never", "Slow", "Other")):
+            store(box.port, called, number)
+        until(lambda: are_over(tmp_path, 4))
+    found = {called: of(tmp_path, called)[0] for called in ("Third", "Never", "Slow", "Other")}
+    assert {called: (job.outcome, job.attempt) for called, job in found.items()} == {
+        "Third": ("success", 3), "Never": ("failed", 2), "Slow": ("failed", 2), "Other": ("failed", 1),
+    }  # fmt: skip
+    folder = tmp_path / "jobs" / found["Third"].id
+    assert [path.name for path in (folder / "OUTPUT").iterdir()] == ["made-3"]
+    assert [(folder / "attempts" / str(n) / "run.json").exists() for n in (1, 2, 3)] == [True] * 3
+    assert [(folder / "attempts" / str(n) / "processing.log").read_text() for n in (1, 2)] == ["try 1\n", "try 2\n"]
+    assert not (folder / "attempts" / "1" / "OUTPUT").exists()
+    assert found["Never"].message == "exit code 75: try 2 (after 2 attempts)"
+    assert found["Slow"].message == "out of time after 0.3 s (after 2 attempts)"
+    assert found["Other"].message == "exit code 76: try 1"
+    with reading(tmp_path) as tx:
+        history = [line.reason for line in jobs.history(tx, found["Third"].id)]
+        assert "exit code 75: try 1; try 2 of 3 after 0.2 s" in history
+        runs = jobs.attempts(tx, found["Third"].id)
+        assert [(run.n, run.exit_code, run.outcome) for run in runs] == [
+            (1, 75, "failed"), (2, 75, "failed"), (3, 0, "success"),
+        ]  # fmt: skip
+    assert "tried-again" in (tmp_path / "logs" / "process.log").read_text()
+
+
+def test_a_job_whose_run_is_to_be_made_again_waits_for_that_over_a_restart(tmp_path: Path) -> None:
+    set_up(tmp_path, 1)
+    drop(tmp_path, "Later", "#!/bin/sh\nexit 75\n", retry={"times": 1, "on": ["exit:75"], "pause": 3600})
+    drop(tmp_path, "Other", "#!/bin/sh\n")
+    with running(tmp_path, settings={"settle": 0}) as box:
+        store(box.port, "Later", 1)
+        until(lambda: [job.not_before is not None for job in all_jobs(tmp_path)] == [True])
+    with running(tmp_path, settings={"settle": 0}) as box:
+        store(box.port, "Other", 2)
+        until(lambda: [job.outcome for job in of(tmp_path, "Other")] == ["success"])
+        (later,) = of(tmp_path, "Later")
+        assert (later.state, later.attempt) == (JobState.READY, 1)
+        box.ask("hold", later.id)
+        box.ask("release", later.id)
+        until(lambda: [job.outcome for job in of(tmp_path, "Later")] == ["failed"], what="at once, as it was released")
+
+
+def test_a_job_is_cancelled_while_it_runs_and_while_it_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up(tmp_path, 1)
+    there = tmp_path / "processors" / "Long"
+    drop(tmp_path, "Long", f'#!/bin/sh\n[ ! -e {there}/short ] || exit 0\necho "$$" > {there}/pid\nsleep 600\n')
+    place = ["--data", str(tmp_path)]
+    with running(tmp_path, settings={"slots": 1, "settle": 0, "sandbox": "off"}) as box:
+        for number in range(2):
+            store(box.port, "Long", number)
+
+        def runs() -> Job:
+            return of(tmp_path, "Long")[0]
+
+        def waits() -> Job:
+            return of(tmp_path, "Long")[1]
+
+        until(lambda: (there / "pid").exists() and len(all_jobs(tmp_path)) == 2)
+        pid = int((there / "pid").read_text())
+        assert main(["jobs", "cancel", waits().id, *place]) == 0
+        assert capsys.readouterr().out == f"{waits().id} is held\n"
+        for _ in range(3):  # a person's word is none of the three interruptions that hold a job
+            until(lambda: runs().state is JobState.RUNNING)
+            assert main(["jobs", "cancel", runs().id, *place]) == 0
+            assert "is told to end" in capsys.readouterr().out
+            until(lambda: runs().state is JobState.HELD)
+            assert runs().reason.startswith("held, as asked while it was running (cancelled by ")
+            assert main(["jobs", "release", runs().id, *place]) == 0
+        assert not Path(f"/proc/{pid}").exists()
+        until(lambda: runs().state is JobState.RUNNING)
+        assert main(["jobs", "cancel", runs().id, *place]) == 0
+        until(lambda: runs().state is JobState.HELD)
+        (there / "short").touch()
+        for job in (runs(), waits()):
+            assert main(["jobs", "release", job.id, *place]) == 0
+        until(lambda: are_over(tmp_path, 2))
+        assert {job.outcome for job in all_jobs(tmp_path)} == {"success"}
+        capsys.readouterr()
+        assert main(["jobs", "cancel", runs().id, *place]) == 1
+        assert "only a job that is READY or RUNNING can be cancelled" in capsys.readouterr().err

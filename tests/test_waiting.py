@@ -14,6 +14,7 @@ from magickbox.config import load
 from magickbox.job import JobPriority
 from magickbox.machine import cards, cores, main_memory, room_of
 from magickbox.processor import Processor
+from magickbox.retry import Retry
 from magickbox.waiting import OVERTAKING, PATIENCE, Head, Place, Waiting, Waitlist, in_order, next_of, shortages
 
 G = 1 << 30
@@ -259,3 +260,13 @@ def test_the_settings_say_what_there_is_to_give() -> None:
 def test_odd_numbers_of_cores_are_refused(value: str) -> None:
     with pytest.raises(Exception, match="cpus"):
         load(None, {}, {"cpus": value})
+
+
+def test_which_failures_pass() -> None:
+    retry = Retry(1, ("timeout", "oom", "exit:75", "exit:137"))
+    causes = [
+        retry.cause(limit, code)
+        for limit, code in (("timeout", -15), ("oom", -9), ("oom", 1), ("limit", 75), (None, 75), (None, -9), (None, 1))
+    ]
+    assert causes == ["timeout", "oom", "oom", None, "exit:75", "exit:137", None]
+    assert Retry(1, ("exit:75",)).cause(None, None) is None

@@ -14,6 +14,7 @@ VERBS = {
     "rerun": "make a new job from the same instances",
     "reroute": "cancel what is open and decide anew with today's rules",
     "hold": "keep it from its next step",
+    "cancel": "end its processor, or keep it from it; it is held",
     "release": "let it go on",
     "delete": "remove its folder; its row stays",
 }
@@ -21,7 +22,7 @@ VERBS = {
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Describe the command."""
-    parser = commands.add_parser("jobs", help="list, show, rerun, reroute, hold, release, delete, priority")
+    parser = commands.add_parser("jobs", help="list, show, rerun, reroute, hold, cancel, release, delete, priority")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest jobs first")
     listing.add_argument("--state", action="append", choices=[s.value for s in JobState], help="only of this state")
@@ -36,7 +37,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         action = actions.add_parser(verb, help=meaning, description=meaning)
         action.add_argument("job", metavar="JOB")
         places.add_data(action)
-        action.set_defaults(run=run_verb, verb=verb)
+        action.set_defaults(run=run_verb, verb="cancel-job" if verb == "cancel" else verb)
     priority = actions.add_parser("priority", help="say how soon it is to run")
     priority.add_argument("job", metavar="JOB")
     priority.add_argument("verb", choices=[each.value for each in JobPriority], help="how soon")

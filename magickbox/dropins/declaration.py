@@ -20,6 +20,7 @@ from magickbox.job import JobPriority
 from magickbox.positionedjson import Document, NotJson, read
 from magickbox.positionedjson import Path as Place
 from magickbox.processor import IN_IMAGE, ChainStep, Group, Late, Processor
+from magickbox.retry import PAUSE, Retry
 from magickbox.rules.check import Problem, told
 from magickbox.schedule import read_hours
 
@@ -107,6 +108,9 @@ def _of(error: ValidationError, document: Document) -> Iterator[Problem]:
                 near = difflib.get_close_matches(key, known, n=1)
                 said = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
                 yield Problem((*path, key), document.keys[(*path, key)], f"unknown key, {said}")
+    elif error.validator == "required":
+        missing = error.message.split("'")[1]
+        yield Problem(path, document.values[path], f"'{missing}' is missing")
     elif "propertyNames" in error.absolute_schema_path:
         here = (*path, str(error.instance))
         yield Problem(here, document.keys[here], f"expected {_expected(error)}")
@@ -231,6 +235,10 @@ def _archive(folder: Path, value: dict[str, Any]) -> Path | None:
     return Path(_absolute(folder, value["image_archive"])) if "image_archive" in value else None
 
 
+def _retry(told: dict[str, Any] | None) -> Retry | None:
+    return Retry(int(told["times"]), tuple(told["on"]), float(told.get("pause", PAUSE))) if told else None
+
+
 def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
     name = value.get("name", default)
     timeout, settle, max_wait = (
@@ -254,6 +262,7 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         priority=JobPriority(value.get("priority", "normal")),
         hours=read_hours(value["hours"]) if "hours" in value else None,
         concurrency=int(value["concurrency"]) if "concurrency" in value else None,
+        retry=_retry(value.get("retry")),
         image=value.get("image"),
         image_archive=_archive(folder, value),
         network=value.get("network", False),

@@ -12,6 +12,7 @@ from magickbox.engines.container_cli import ContainerCli, told_by
 from magickbox.engines.limits import Events, Limits, met
 from magickbox.engines.output_log import OutputLog
 from magickbox.errors import EngineDown
+from magickbox.run import Limit
 
 ENGINES_OWN = (125, 126, 127)  # may be said by the engine: it could not create, or not start
 SIGNALS = range(129, 129 + 31)
@@ -63,8 +64,8 @@ def judge(
     if why is Why.STOP:
         return Ended(_code(state.exit_code if state else code), last, interrupted=reason)
     if why in (Why.CLOCK, Why.LOOK):
-        said = out_of_time(run) if why is Why.CLOCK else too_much(run)
-        return Ended(_code(state.exit_code if state else code), last, trouble=said)
+        said, limit = (out_of_time(run), Limit.TIME) if why is Why.CLOCK else (too_much(run), Limit.OTHER)
+        return Ended(_code(state.exit_code if state else code), last, trouble=said, limit=limit)
     if code < 0:
         return Ended(None, last, interrupted=f"{cli.name} was killed (signal {-code})")
     if code in ENGINES_OWN and (state is None or not state.started):
@@ -75,13 +76,14 @@ def judge(
     if (told := NOT_EXECUTED.search(last)) is not None:
         return Ended(None, last, trouble=f"could not start: {_program(run)}: {told[1]}")
     if _code(code) == -signal.SIGXFSZ and limits.file_size is not None:
-        return Ended(_code(code), last, trouble=f"a file became too large (limit {shown(limits.file_size)})")
+        said = f"a file became too large (limit {shown(limits.file_size)})"
+        return Ended(_code(code), last, trouble=said, limit=Limit.OTHER)
     if code == 137 or (state is not None and state.out_of_memory):
-        return Ended(_code(code), last, trouble=_out_of_memory(limits, state))
+        return Ended(_code(code), last, trouble=_out_of_memory(limits, state), limit=Limit.MEMORY)
     events = Events(int((run.workdir / OUT_OF_MEMORY).exists()), refused_forks)
     ended = Ended(_code(code), last, met=met(limits, events, _code(code), run.workdir))
     if code != 0 and limits.processes is not None and (refused_forks or (cli.limits and NO_FORK.search(last))):
-        return replace(ended, trouble=f"too many processes (limit {limits.processes})")
+        return replace(ended, trouble=f"too many processes (limit {limits.processes})", limit=Limit.OTHER)
     return ended
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from magickbox.bytesize import in_bytes, shown
 from magickbox.processor import Processor
+from magickbox.run import Limit
 
 SHORT_OF_MEMORY = re.compile(r"MemoryError|[Cc]annot allocate memory|bad_alloc|[Oo]ut of memory")
 LOOKED_AT = 10_000  # files among which one is looked for that has grown to its limit
@@ -77,30 +78,38 @@ def restrain(pid: int, limits: Limits, in_group: bool) -> None:
             _lower(pid, resource.RLIMIT_NPROC, limits.processes + _running_now())
 
 
-def verdict(limits: Limits, events: Events, code: int | None, last_line: str, workdir: Path) -> str | None:
-    """The limit that ended a run, in words; None if it ended well or for another reason."""
+@dataclass(frozen=True)
+class Overrun:
+    """A limit that a run met: which, and in words."""
+
+    limit: Limit
+    said: str
+
+
+def verdict(limits: Limits, events: Events, code: int | None, last_line: str, workdir: Path) -> Overrun | None:
+    """The limit that ended a run; None if it ended well or for another reason."""
     if code in (0, None):
         return None
     if (found := _limit_met(limits, events, code, workdir)) is not None:
         return found
     if limits.memory is not None and events.peak_memory is None and SHORT_OF_MEMORY.search(last_line):
-        return f"out of memory (limit {shown(limits.memory)} for each process): {last_line}"
+        return Overrun(Limit.MEMORY, f"out of memory (limit {shown(limits.memory)} for each process): {last_line}")
     return None
 
 
 def met(limits: Limits, events: Events, code: int | None, workdir: Path) -> str:
     """The limit that a run met although it ended well, in words: its results may lack something. Empty if none."""
     found = _limit_met(limits, events, code, workdir) if code == 0 else None
-    return f"it ended well, but met a limit: {found}" if found else ""
+    return f"it ended well, but met a limit: {found.said}" if found else ""
 
 
-def _limit_met(limits: Limits, events: Events, code: int | None, workdir: Path) -> str | None:
+def _limit_met(limits: Limits, events: Events, code: int | None, workdir: Path) -> Overrun | None:
     if events.memory_kills and limits.memory is not None:
-        return f"out of memory (limit {shown(limits.memory)})"
+        return Overrun(Limit.MEMORY, f"out of memory (limit {shown(limits.memory)})")
     if events.refused_forks and limits.processes is not None:
-        return f"too many processes (limit {limits.processes})"
+        return Overrun(Limit.OTHER, f"too many processes (limit {limits.processes})")
     if limits.file_size is not None and (code == -signal.SIGXFSZ or _is_reached(limits.file_size, workdir)):
-        return f"a file became too large (limit {shown(limits.file_size)})"
+        return Overrun(Limit.OTHER, f"a file became too large (limit {shown(limits.file_size)})")
     return None
 
 

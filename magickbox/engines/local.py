@@ -23,11 +23,12 @@ from magickbox.engines.cgroups import Group
 from magickbox.engines.child import Child
 from magickbox.engines.gate import Gate
 from magickbox.engines.leftovers import Kin
-from magickbox.engines.limits import Events, Limits, limits_of, met, restrain, verdict
+from magickbox.engines.limits import Events, Limits, Overrun, limits_of, met, restrain, verdict
 from magickbox.engines.output_log import OutputLog
 from magickbox.engines.protection import Protection
 from magickbox.jobfolder import remove_tree
 from magickbox.processor import Processor
+from magickbox.run import Limit
 
 INHERITED = ("TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -198,15 +199,19 @@ def _ended(run: Run, end: _End, last_line: str, limits: Limits, events: Events) 
     if end.stuck is not None or end.why is Why.STOP:
         return replace(ended, interrupted=end.stuck or end.reason)
     if end.why is Why.CLOCK:
-        return replace(ended, trouble=out_of_time(run))
-    trouble = verdict(limits, events, end.code, last_line, run.workdir)
-    return replace(ended, trouble=trouble, met=met(limits, events, end.code, run.workdir))
+        return replace(ended, trouble=out_of_time(run), limit=Limit.TIME)
+    over = verdict(limits, events, end.code, last_line, run.workdir)
+    if over is not None:
+        return replace(ended, trouble=over.said, limit=over.limit)
+    return replace(ended, met=met(limits, events, end.code, run.workdir))
 
 
-def _never_began(problem: str | None, machine: str | None, limit: str | None, log: OutputLog) -> Ended:
+def _never_began(problem: str | None, machine: str | None, over: Overrun | None, log: OutputLog) -> Ended:
     """The command was not run: a limit too low to begin with, the processor's fault, or the machine's."""
-    log.say(limit or problem or machine or "")
-    return Ended(None, trouble=limit or problem, interrupted=None if limit else machine, not_begun=True)
+    log.say(over.said if over else problem or machine or "")
+    if over is not None:
+        return Ended(None, trouble=over.said, not_begun=True, limit=over.limit)
+    return Ended(None, trouble=problem, interrupted=machine, not_begun=True)
 
 
 def _signal_as_negative(code: int | None) -> int | None:

@@ -15,6 +15,7 @@ from magickbox.engines.limits import Events, Limits, verdict
 from magickbox.engines.slurm_client import AtCluster
 from magickbox.engines.slurm_marks import End
 from magickbox.engines.slurm_verdict import Lost
+from magickbox.run import Limit
 
 ENV_FAILED = (125, 126, 127)
 SIGNALS = {int(each) for each in signal.Signals}
@@ -32,15 +33,16 @@ def of_end(run: Run, end: End, hint: AtCluster | None, last_line: str) -> Ended:
     if end.why == "stop":
         return Ended(exit_code(end), last_line, interrupted=f"it was cancelled at the cluster, on node {end.node}")
     if end.why == "clock":
-        return Ended(exit_code(end), last_line, trouble=out_of_time(run))
+        return Ended(exit_code(end), last_line, trouble=out_of_time(run), limit=Limit.TIME)
     if (failed := _never_began(run, end, last_line)) is not None:
         return failed
     ended = Ended(exit_code(end), last_line)
     if ended.exit_code == -signal.SIGKILL and hint is not None and hint.state == "OUT_OF_MEMORY":
-        return replace(ended, trouble=f"out of memory ({_memory(run)})")
+        return replace(ended, trouble=f"out of memory ({_memory(run)})", limit=Limit.MEMORY)
     told = dict(run.processor.resources).get("memory")
     limits = Limits(memory=in_bytes(told)) if told else Limits()
-    return replace(ended, trouble=verdict(limits, Events(), ended.exit_code, last_line, run.workdir))
+    over = verdict(limits, Events(), ended.exit_code, last_line, run.workdir)
+    return ended if over is None else replace(ended, trouble=over.said, limit=over.limit)
 
 
 def of_lost(run: Run, lost: Lost, hint: AtCluster | None, asked: str) -> Ended:
@@ -49,9 +51,9 @@ def of_lost(run: Run, lost: Lost, hint: AtCluster | None, asked: str) -> Ended:
     if lost.fault:
         return Ended(None, trouble=f"{lost.why}: {asked}")
     if state == "OUT_OF_MEMORY":
-        return Ended(None, trouble=f"out of memory ({_memory(run)})")
+        return Ended(None, trouble=f"out of memory ({_memory(run)})", limit=Limit.MEMORY)
     if state in ("TIMEOUT", "DEADLINE"):
-        return Ended(None, trouble=out_of_time(run))
+        return Ended(None, trouble=out_of_time(run), limit=Limit.TIME)
     return Ended(None, interrupted=lost.why, not_begun=not lost.begun)
 
 

@@ -14,13 +14,13 @@ from magickbox.ledger.store import Transaction
 
 BOX = "box"
 _COLUMNS = tuple(field.name for field in fields(Job))
-_TIMES = frozenset({"received", "born", "since"})
+_TIMES = frozenset({"received", "born", "since", "not_before"})
 _FLAGS = frozenset({"aborted", "hold_asked"})
 
 
 def _to_job(row: Sequence[object]) -> Job:
     values = dict(zip(_COLUMNS, row, strict=True))
-    values.update({name: from_text(str(values[name])) for name in _TIMES})
+    values.update({name: from_text(str(values[name])) for name in _TIMES if values[name]})
     values.update({name: bool(values[name]) for name in _FLAGS})
     values["state"] = JobState(str(values["state"]))
     values["resume"] = JobState(str(values["resume"])) if values["resume"] else None

@@ -1,17 +1,18 @@
 """The statements about jobs that are READY: who waits, and what is written down of it."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from magickbox.clock import from_text, to_text
+from magickbox.clock import from_text, now, to_text
 from magickbox.errors import ForbiddenMove
-from magickbox.job import JobPriority, JobState
+from magickbox.job import JobPriority, JobState, Move
 from magickbox.ledger import jobs
 from magickbox.ledger.store import Transaction
+from magickbox.processor import FAILED
 from magickbox.waiting import Waiting
 
-_COLUMNS = "born, id, called_ae, since, reason, priority"
+_COLUMNS = "born, id, called_ae, since, reason, priority, not_before"
 
 
 def ready(tx: Transaction, since: datetime | None = None) -> list[Waiting]:
@@ -31,7 +32,8 @@ def one(tx: Transaction, job: str) -> Waiting | None:
 
 def _waiting(row: Sequence[Any]) -> Waiting:
     priority = JobPriority(row[5]) if row[5] else None
-    return Waiting(from_text(row[0]), row[1], row[2], from_text(row[3]), row[4], priority)
+    not_before = from_text(row[6]) if row[6] else None
+    return Waiting(from_text(row[0]), row[1], row[2], from_text(row[3]), row[4], priority, not_before)
 
 
 def count(tx: Transaction, beside: Collection[str] = ()) -> int:
@@ -55,3 +57,17 @@ def prioritize(tx: Transaction, job: str, priority: JobPriority, who: str) -> No
         raise ForbiddenMove(f"{job} is {found.state}; only a job that is still to run can be made {priority}")
     tx.execute("UPDATE jobs SET priority = ? WHERE id = ?", (priority, job))
     jobs.note(tx, job, f"made {priority} by {who}", who)
+
+
+def failures(tx: Transaction, job: str) -> int:
+    """How many runs of a job have ended as failed."""
+    row = tx.execute("SELECT count(*) FROM attempts WHERE job = ? AND outcome = ?", (job, FAILED)).fetchone()
+    return int(row[0])
+
+
+def try_again(tx: Transaction, job: str, reason: str, pause: float) -> None:
+    """Make a job whose run has failed READY again, for a run after so many seconds; HELD if a person asked for that."""
+    again = to_text(now() + timedelta(seconds=pause))
+    moved = jobs.move(tx, job, Move.INTERRUPT, reason, interrupted=0, not_before=again)
+    if moved.hold_asked:
+        jobs.move(tx, job, Move.HOLD, f"held, as asked while it was running ({reason})", not_before=None)

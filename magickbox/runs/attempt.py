@@ -7,13 +7,14 @@ import secrets
 import shutil
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from magickbox.durable import fsync_file, fsync_folder, fsync_tree, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
 from magickbox.processor import FAILED, SUCCESS, ChainStep, Outcome, Processor
+from magickbox.retry import Retry
 from magickbox.runs.cleaning import clean
 
 MAX_PROC_JSON = 1024 * 1024
@@ -54,6 +55,7 @@ def write_run(attempt: AttemptFolder, processor: Processor, began: str, handle: 
         "version": processor.version,
         "digest": processor.digest,
         "command": list(processor.command),
+        **({"retry": asdict(processor.retry)} if processor.retry else {}),
         **handle,
     }
     _make_way(attempt.run)
@@ -87,7 +89,7 @@ def _chain_of(attempt: AttemptFolder, told: dict[str, Any]) -> Processor | None:
         return None
     steps = tuple(ChainStep(str(label), Processor(str(label), Path("/"), (), "")) for label in told["steps"])
     name, version, digest = str(told["processor"]), str(told["version"]), str(told["digest"])
-    return Processor(name, Path("/"), (), "", version=version, digest=digest, steps=steps)
+    return Processor(name, Path("/"), (), "", version=version, digest=digest, steps=steps, retry=_retry_of(told))
 
 
 def _processor_of(told: dict[str, Any]) -> Processor:
@@ -102,7 +104,12 @@ def _processor_of(told: dict[str, Any]) -> Processor:
         resources=tuple(told["resources"].items()),
         image=str(told["image"]) if "image" in told else None,
         convention=str(told["convention"]),
+        retry=_retry_of(told),
     )
+
+
+def _retry_of(told: dict[str, Any]) -> Retry | None:
+    return Retry(**{**told["retry"], "on": tuple(told["retry"]["on"])}) if "retry" in told else None
 
 
 def write_said(attempt: AttemptFolder, outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ from magickbox.clock import now, to_text
 from magickbox.engine import Ended, Engine, Run
 from magickbox.jobfolder import AttemptFolder, JobFolder
 from magickbox.processor import FAILED, Outcome, Processor, in_chain, judge_run
+from magickbox.run import Limit
 from magickbox.runs import attempt as attempts
 from magickbox.runs import steps
 from magickbox.steps import Reached, Step, unwatched
@@ -254,7 +255,7 @@ class ChainEngine:
 
     def _given_up(self, at: _At, why: str) -> Ended:
         attempts.write_said(at.top, Outcome(FAILED, f"{at.words}: {why}"))
-        return Ended(None)
+        return Ended(None, limit=Limit.TIME)
 
 
 def _nothing(outcome: Outcome) -> str:

@@ -14,9 +14,9 @@ from magickbox.job import Job, JobState, Move
 from magickbox.jobfolder import AttemptFolder, JobFolder
 from magickbox.ledger import Ledger, Transaction, jobs
 from magickbox.logs import Note, Seldom
-from magickbox.processor import Processor, judge_run
+from magickbox.processor import Outcome, Processor, judge_run
 from magickbox.runs import attempt as attempts
-from magickbox.runs import steps
+from magickbox.runs import steps, tries
 from magickbox.runs.inputguard import InputGuard
 from magickbox.steps import Reached, Step, unwatched
 
@@ -200,10 +200,24 @@ class Runner:
             said = attempts.read_said(under_way.attempt)
             sealed = attempts.seal(under_way.attempt, ended.met)
             outcome = judge_run(ended.exit_code, said, ended.last_line, ended.trouble or sealed.trouble)
+            if self._is_tried_again(under_way, ended, outcome):
+                return True
+            outcome = tries.after_all(self._ledger, under_way.job, under_way.processor.retry, outcome)
             result = attempts.RunResult(ended.exit_code, attempts.with_remark(outcome, sealed))
             attempts.write_result(under_way.attempt, result)
             self._reached(Step.RUN_RESULT)
             self._surely(under_way.job, lambda: self.finish(under_way.job, under_way.folder, under_way.n, result))
+        return True
+
+    def _is_tried_again(self, under_way: _Attempt, ended: Ended, outcome: Outcome) -> bool:
+        """True if a run failed passingly, by its processor's own word, and the job is READY for another one."""
+        job, n = under_way.job, under_way.n
+        another = tries.again(self._ledger, job, under_way.processor.retry, ended, outcome)
+        if another is None:
+            return False
+        attempts.clear(under_way.attempt, keep_output=False)
+        self._surely(job, lambda: tries.write(self._ledger, job, n, ended.exit_code, another))
+        self._note("warning", "tried-again", {"job": job, "attempt": n, "cause": another.cause, "pause": another.pause})
         return True
 
     def finish(self, job: str, folder: JobFolder, n: int, result: attempts.RunResult) -> None:
@@ -264,13 +278,13 @@ def interrupt(tx: Transaction, job: str, why: str, counts: bool) -> Job:
     found = jobs.get(tx, job)
     if found.state is not JobState.RUNNING:
         return found
-    times = found.interrupted + int(counts)
+    times = found.interrupted + int(counts and not found.hold_asked)
     jobs.end_attempt(tx, job, found.attempt, None, "interrupted", why)
     if times >= MAX_INTERRUPTED:
         return jobs.move(tx, job, Move.HOLD, f"interrupted {times} times in a row; the last time: {why}", interrupted=0)
     moved = jobs.move(tx, job, Move.INTERRUPT, f"interrupted: {why}", interrupted=times)
     if moved.hold_asked:
-        moved = jobs.move(tx, job, Move.HOLD, "held, as asked while it was running")
+        moved = jobs.move(tx, job, Move.HOLD, f"held, as asked while it was running ({why})")
     return moved
 
 

@@ -105,6 +105,8 @@ def what_may_be_done(job: Job) -> list[str]:
         except ForbiddenMove:
             continue
         may.append(move.value)
+    if job.state is JobState.RUNNING:
+        may.append("cancel")
     if job.state is JobState.RUNNING and job.hold_asked:
         may = [*(verb for verb in may if verb != "hold"), "release"]
     if JobState.READY in (job.state, job.resume):

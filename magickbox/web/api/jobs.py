@@ -26,7 +26,8 @@ from magickbox.web.whynot import why_decided, why_today
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-Verb = Literal["rerun", "reroute", "hold", "release", "delete", "urgent", "normal", "off-peak"]
+Verb = Literal["rerun", "reroute", "hold", "cancel", "release", "delete", "urgent", "normal", "off-peak"]
+SENT = {"cancel": "cancel-job"}  # deliveries have a verb of that name too
 Title = Annotated[str, Query(max_length=64, description="an AE title; case does not count, `*` stands for anything")]
 Day = Annotated[
     str, Query(max_length=40, description="a day in the box's time zone (2026-03-12) or a moment with its zone")
@@ -138,7 +139,7 @@ def do_all(request: Request, who: Principal, verb: str, subjects: list[str]) -> 
 
 def _do(request: Request, who: Principal, verb: str, subject: str) -> DoneModel:
     try:
-        return DoneModel(id=subject, done=True, said=act(request, who, verb, subject))
+        return DoneModel(id=subject, done=True, said=act(request, who, SENT.get(verb, verb), subject))
     except (MagickboxError, Problem) as exc:
         return DoneModel(id=subject, done=False, said=str(exc))
 
@@ -185,4 +186,4 @@ def get_why(
 
 @router.post("/{job}/{verb}", summary="Do something with a job")
 def post_job(request: Request, who: Operator, job: str, verb: Verb) -> DoneModel:
-    return DoneModel(id=job, done=True, said=act(request, who, verb, job))
+    return DoneModel(id=job, done=True, said=act(request, who, SENT.get(verb, verb), job))

@@ -128,7 +128,8 @@ class JobWhole(BaseModel):
     successors: list[str] = Field(description="reruns of it, and jobs that came late after it")
     has_folder: bool
     may: list[str] = Field(
-        description="what can be done with it now: rerun, reroute, hold, release, delete, urgent, normal, off-peak"
+        description="what can be done with it now:"
+        " rerun, reroute, hold, cancel, release, delete, urgent, normal, off-peak"
     )
 
 

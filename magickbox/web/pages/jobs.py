@@ -27,6 +27,7 @@ MEANINGS: dict[str, tuple[str, bool]] = {
         False,
     ),
     "hold": ("Each is kept from its next step until somebody releases it.", False),
+    "cancel": ("The processor of each is ended; the job is held, and its release begins it anew.", False),
     "release": ("Each goes on where it was held.", False),
     "urgent": ("Each goes before all that is not urgent, at any time of day.", False),
     "normal": ("Each goes in its turn, at any time of day.", False),
