@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from magickbox import progress
 from magickbox.association import Association
 from magickbox.clock import to_text
 from magickbox.durable import make_folder, write_atomic
@@ -84,6 +85,11 @@ class AttemptFolder:
         return AttemptFolder(self.steps / str(k))
 
     @property
+    def progress(self) -> Path:
+        """How far the processor says it is, if it writes that into a file."""
+        return self.path / progress.FILE
+
+    @property
     def tmp(self) -> Path:
         """The run's private folder for temporary files."""
         return self.path / "tmp"
@@ -129,6 +135,15 @@ class JobFolder:
     def log(self) -> Path:
         """The processor's stdout and stderr, live."""
         return self.path / "processing.log"
+
+    @property
+    def progress(self) -> Path:
+        """How far the processor says it is on its stdout, while it runs."""
+        return self.path / progress.FILE
+
+    def how_far(self, attempt: int) -> float | None:
+        """How far the present run says it is, from 0 to 1; None if it says nothing."""
+        return progress.read(self.progress, self.attempt(attempt).progress)
 
     @property
     def plan(self) -> Path:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from magickbox.allotment import Amount, asked_by
+from magickbox.clock import to_text
 from magickbox.dropins.folder import Dropins
 from magickbox.errors import MagickboxError
 from magickbox.job import Job, JobState, Move
@@ -71,7 +72,8 @@ class Process:
 
     def _take_up(self, job: Job) -> None:
         known = next((one for one in self._dropins().good if one.name == job.processor), None)
-        self._give(job, job.processor or "", asked_by(known), partial(self._runner.rejoin, job, self._stopping.is_set))
+        rejoin = partial(self._runner.rejoin, job, self._stopping.is_set)
+        self._give(job.id, job.attempt, job.processor or "", asked_by(known), rejoin)
 
     def wake(self) -> None:
         """Something changed: a job was born or released, a processor appeared."""
@@ -199,7 +201,7 @@ class Process:
                 now_is = jobs.get(tx, job)
             if now_is.state is JobState.READY:
                 run = partial(self._runner.run, now_is, processor, self._stopping.is_set)
-                self._give(now_is, processor.name, head.needs, run)
+                self._give(job, now_is.attempt + 1, processor.name, head.needs, run)
         except Exception as exc:  # noqa: BLE001  # worker boundary: one bad job must not end the stage
             self._leave(job, exc)
 
@@ -239,9 +241,21 @@ class Process:
 
     # The runs
 
-    def _give(self, job: Job, processor: str, amount: Amount, run: Callable[[], bool]) -> None:
+    def _give(self, job: str, attempt: int, processor: str, amount: Amount, run: Callable[[], bool]) -> None:
         """Start the thread of one run; raises RuntimeError, after which all that it would hold is free again."""
-        self._slots.give(job.id, processor, amount, partial(self._work, job.id, run), partial(self._over, job.id))
+        work, over = partial(self._work, job, run), partial(self._over, job)
+        self._slots.give(job, attempt, processor, amount, work, over)
+
+    def runs(self) -> list[dict[str, object]]:
+        """What runs now, the oldest first, with how far each says it is; for ``status``."""
+        found = sorted(self._slots.held().items(), key=lambda each: each[1].since)
+        return [
+            {
+                "job": job, "processor": held.processor, "attempt": held.attempt, "since": to_text(held.since),
+                "progress": JobFolder(self._folder_of(job)).how_far(held.attempt),
+            }
+            for job, held in found
+        ]  # fmt: skip
 
     def _work(self, job: str, run: Callable[[], bool]) -> None:
         """One run, in its own thread. The worker boundary: what it could not write down, a restart finds."""

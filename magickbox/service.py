@@ -30,7 +30,7 @@ from magickbox.hooks.configured import hooks_of
 from magickbox.housekeeping import Chore, Housekeeping
 from magickbox.incoming.quarantine import Quarantine
 from magickbox.job import JobState
-from magickbox.ledger import Ledger, jobs, proofs, waiting
+from magickbox.ledger import Ledger, jobs, proofs
 from magickbox.logs import LogFile
 from magickbox.machine import room_of
 from magickbox.mending.recovery import Recovery
@@ -56,6 +56,7 @@ from magickbox.steps import Reached, unwatched
 from magickbox.tls import ServerTls
 from magickbox.tlsfiles import tls_files
 from magickbox.transcoding.pool import WorkerPool
+from magickbox.waitingroom import ReadyCount
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,9 @@ class Box:
             places.processors, report=lambda text: process_note("warning", "processors", {"reason": text}),
             on_change=lambda found: self.images.want(found),
         )  # fmt: skip
-        self._waiting = (-1, 0)  # the ledger's commits so far, and how many jobs were READY then
         own_calls = OwnCalls()
         self._transcoder = WorkerPool(data.converted)
-        self.capacity = Capacity(self.disk.has_room, self._count_waiting, settings.max_waiting, receive_note)
+        self.capacity = Capacity(self.disk.has_room, ReadyCount(self.ledger), settings.max_waiting, receive_note)
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
         self.protection = of_settings(settings, data.root, data.root / "state" / "etc")
@@ -136,6 +136,7 @@ class Box:
             self.ledger, self._birth, self._removal, self._changed, self.process.touch, self.process.cancel
         )
         self.control = ControlServer(data.control, self.operations, self.status)
+        self.control.tell("runs", self.process.runs)
         self._retention = Retention(
             self.ledger, self._removal, settings.keep_done, settings.keep_unrouted, process_note
         )
@@ -170,13 +171,6 @@ class Box:
 
     def _tell_of_tls(self, level: str, text: str) -> None:
         self.logs["receive"].note(level, "tls", {"reason": text})
-
-    def _count_waiting(self) -> int:
-        commits = self.ledger.commits
-        if commits != self._waiting[0]:
-            with self.ledger.reading() as tx:
-                self._waiting = (commits, waiting.count(tx))
-        return self._waiting[1]
 
     def _sweep(self) -> None:
         with self.ledger.reading() as tx:

@@ -23,6 +23,23 @@ LONGEST = 86400.0  # seconds that a run is put off by processor.json
 TURN = "waits for its turn"
 
 
+class ReadyCount:
+    """How many jobs wait for a processor; they are counted only if the ledger has changed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._commits, self._count = -1, 0
+
+    def __call__(self) -> int:
+        """Used by one thread."""
+        commits = self._ledger.commits
+        if commits != self._commits:
+            with self._ledger.reading() as tx:
+                self._count = waiting.count(tx)
+            self._commits = commits
+        return self._count
+
+
 class WaitingRoom:
     """Used by one thread; ``put_off`` and ``comes_back`` by any."""
 

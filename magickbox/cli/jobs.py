@@ -7,7 +7,9 @@ from magickbox.cli.delivery import as_told
 from magickbox.cli.doing import do
 from magickbox.cli.output import moment, print_json, print_table, shown, size
 from magickbox.job import HAS_FOLDER, Job, JobPriority, JobState
+from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Transaction, deliveries, jobs, proofs
+from magickbox.progress import shown as percent
 from magickbox.proof import WORDS
 
 VERBS = {
@@ -79,7 +81,9 @@ def run_show(args: argparse.Namespace) -> int:
         if args.json:
             print_json(_everything(tx, job))
             return 0
-        _print_job(job, str(places.data_folder(args).jobs / job.id) if job.state in HAS_FOLDER else None)
+        folder = places.data_folder(args).jobs / job.id
+        far = JobFolder(folder).how_far(job.attempt) if job.state is JobState.RUNNING else None
+        _print_job(job, str(folder) if job.state in HAS_FOLDER else None, percent(far) if far is not None else None)
         _print_parts(tx, job)
     return 0
 
@@ -104,7 +108,7 @@ def _everything(tx: Transaction, job: Job) -> dict[str, object]:
     }
 
 
-def _print_job(job: Job, folder: str | None) -> None:
+def _print_job(job: Job, folder: str | None, progress: str | None) -> None:
     facts = {
         "job": job.id,
         "state": f"{job.state} since {moment(job.since)}",
@@ -115,6 +119,7 @@ def _print_job(job: Job, folder: str | None) -> None:
         "study": job.study,
         "instances": f"{job.instances} ({size(job.bytes)})" + (", last association aborted" if job.aborted else ""),
         "processor": f"{job.processor or '-'} (attempt {job.attempt})",
+        "progress": progress,
         "follows": job.follows,
         "rerun of": job.rerun_of,
         "parent": job.parent,

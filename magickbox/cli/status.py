@@ -7,6 +7,7 @@ from typing import Any
 from magickbox.cli import places
 from magickbox.cli.output import complain, print_json, print_table, shown, size
 from magickbox.control import ask
+from magickbox.progress import shown as percent
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +34,14 @@ def run(args: argparse.Namespace) -> int:
     rows = [(shown(g["calling"]), shown(g["called"]), g["instances"], f"{g['due']:.0f} s") for g in status["gathering"]]
     print()
     print_table(head, rows, "no study is being gathered")
+    print()
+    runs = [(r["job"], r["processor"], r["since"], _far(r["progress"])) for r in status.get("runs", ())]
+    print_table(("JOB", "PROCESSOR", "SINCE", "HOW FAR"), runs, "no processor runs")
     return 0
+
+
+def _far(progress: float | None) -> str:
+    return "-" if progress is None else percent(progress)
 
 
 def _lines(status: dict[str, Any]) -> Iterator[tuple[str, object]]:

@@ -3,11 +3,15 @@
 import contextlib
 import os
 import re
+import time
 import unicodedata
 from pathlib import Path
 
+from magickbox import progress
+
 TAIL = 8 * 1024  # bytes of the end that are kept beyond the limit: that is where a traceback is
 LONGEST_LINE = 300
+BURST, A_SECOND = 120, 2.0  # so often how far a run is may be written down at once, and then in each second
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and cursor moves of a terminal
 
 
@@ -27,6 +31,8 @@ class OutputLog:
         self._dropped = 0
         self._tail = b""
         self._line_ended = True
+        self._progress, self._told, self._budget = path.with_name(progress.FILE), -1.0, float(BURST)
+        self._told_at = time.monotonic()
 
     def write(self, chunk: bytes) -> None:
         """Take what was printed; never blocks on a limit and never fails."""
@@ -43,6 +49,19 @@ class OutputLog:
         """Take for the last lines what the file has already."""
         text = chunk.rstrip(b"\r\n")  # a flood of empty lines must not push the last words out
         self._tail = (self._tail + text + chunk[len(text) : len(text) + 1])[-TAIL:]
+        share = progress.in_output(self._tail[-len(chunk) - progress.OVERLAP :])
+        if share is not None and share != self._told:
+            self._keep_progress(share)
+
+    def _keep_progress(self, share: float) -> None:
+        """Write down how far the run says it is, not more often than a person can follow for long."""
+        moment = time.monotonic()
+        self._budget = min(float(BURST), self._budget + (moment - self._told_at) * A_SECOND)
+        self._told_at = moment
+        if self._budget >= 1:
+            self._budget -= 1
+            self._told = share
+            progress.write(self._progress, share)
 
     def left_out(self, count: int, end: bytes) -> None:
         """Count bytes that were printed and not kept before they came here; ``end`` is the last of them."""
@@ -59,6 +78,8 @@ class OutputLog:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+        with contextlib.suppress(OSError):
+            self._progress.unlink(missing_ok=True)
 
     @property
     def last_line(self) -> str:

@@ -40,6 +40,7 @@ def prepare(job: JobFolder, n: int, files: tuple[str, ...]) -> AttemptFolder:
         make_folder(job.attempt(n - 1).path)  # a kill between its row and its folder left none
         os.replace(job.log, job.attempt(n - 1).log)
     job.log.touch()
+    job.progress.unlink(missing_ok=True)
     return attempt
 
 
@@ -279,8 +280,9 @@ def clear(attempt: AttemptFolder, keep_output: bool = True) -> None:
     if not keep_output:
         with suppress(OSError):
             remove_tree(attempt.output)
-    with suppress(OSError):
-        attempt.info.unlink(missing_ok=True)
+    for file in (attempt.info, attempt.progress):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def is_shortage(exc: OSError) -> bool:

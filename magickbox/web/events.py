@@ -64,8 +64,8 @@ class Look:
             status = {"running": False}
         if status == self._status:
             return []
-        self._status = status
-        return [Event("status", status)]
+        was, self._status = self._status or {}, status
+        return [Event("status", status), *(Event(f"job:{job}") for job in _further(was, status))]
 
     def _of_ledger(self) -> list[Event]:
         try:
@@ -99,6 +99,12 @@ class Look:
             return []
         was, self._log = self._log, (found.st_ino, found.st_size)
         return [] if was in (None, self._log) else [Event("log")]
+
+
+def _further(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The jobs whose runs say that they are further than they were."""
+    before = {run["job"]: run["progress"] for run in was.get("runs", ())}
+    return [run["job"] for run in now.get("runs", ()) if run["progress"] != before.get(run["job"])]
 
 
 class Hub:

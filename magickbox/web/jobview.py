@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from magickbox.delivery import DeliveryState
 from magickbox.errors import ForbiddenMove
 from magickbox.job import HAS_FOLDER, Job, JobPriority, JobState, Move, after
+from magickbox.jobfolder import JobFolder
 from magickbox.ledger import Transaction, jobs, listings
 from magickbox.web.catalogue import HIDDEN, Study
 from magickbox.web.context import Context
@@ -76,8 +77,13 @@ def whole_of(box: Context, tx: Transaction, id_: str, who: Principal) -> JobWhol
         attempts=[_attempt(run, who) for run in runs],
         successors=listings.successors(tx, job),
         has_folder=job.state in HAS_FOLDER,
+        progress=_progress(box, job),
         may=what_may_be_done(job),
     )
+
+
+def _progress(box: Context, job: Job) -> float | None:
+    return JobFolder(box.data.jobs / job.id).how_far(job.attempt) if job.state is JobState.RUNNING else None
 
 
 def _association(share: jobs.Share) -> AssociationModel:

@@ -127,6 +127,7 @@ class JobWhole(BaseModel):
     attempts: list[AttemptModel]
     successors: list[str] = Field(description="reruns of it, and jobs that came late after it")
     has_folder: bool
+    progress: float | None = Field(description="how far its run says it is, from 0 to 1; null if it says nothing")
     may: list[str] = Field(
         description="what can be done with it now:"
         " rerun, reroute, hold, cancel, release, delete, urgent, normal, off-peak"

@@ -42,6 +42,16 @@ class Gathered(BaseModel):
     due: float = Field(description="seconds until it becomes a job, if nothing more comes")
 
 
+class RunningJob(BaseModel):
+    """A run of a processor that is under way."""
+
+    job: str
+    processor: str
+    attempt: int
+    since: str = Field(description="when it began, or was taken up again after a start of the box")
+    progress: float | None = Field(description="how far it says it is, from 0 to 1; null if it says nothing")
+
+
 class Window(BaseModel):
     """The window itself."""
 
@@ -74,7 +84,14 @@ class Status(BaseModel):
                     "jobs_waiting": 0, "receiving_pause": 0.0, "rules_problem": None, "bad_processors": [],
                     "sandbox": "bubblewrap; control groups (version 2)", "sandbox_problem": None,
                     "disk_free": 812000000000, "disk_mark": 50000000000,
-                    "ledger_problem": None, "window": {"address": "http://127.0.0.1:8080/", "problem": None},
+                    "ledger_problem": None,
+                    "runs": [
+                        {
+                            "job": "20260312T171245Z-ProcRSI-7f3a", "processor": "ProcRSI", "attempt": 1,
+                            "since": "2026-03-12T17:12:45.123456+00:00", "progress": 0.4,
+                        }
+                    ],
+                    "window": {"address": "http://127.0.0.1:8080/", "problem": None},
                 }
             ]
         }
@@ -99,6 +116,7 @@ class Status(BaseModel):
     disk_free: int = Field(description="bytes")
     disk_mark: int = Field(description="bytes below which nothing new is taken")
     ledger_problem: str | None
+    runs: list[RunningJob] = Field(default=[], description="what runs now, the oldest first")
     window: Window | None = None
 
 
