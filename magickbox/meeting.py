@@ -20,13 +20,14 @@ MOST_TITLES = 10_000  # a peer may call any number of them
 class Meets:
     """``processor`` takes them as soon as there is room, or they wait because of ``waits``, or all are over at once.
 
-    ``name`` is whose processor's they were.
+    ``name`` is whose processor's they were. ``is_usual`` says that nothing is wrong: it need not be in the log.
     """
 
     processor: Processor | None = None
     waits: str = ""
     outcome: Outcome | None = None
     name: str | None = None
+    is_usual: bool = False
 
 
 class Meetings:
@@ -66,7 +67,7 @@ class Meetings:
         hours = processor.hours or self._off_peak
         if (place.priority or processor.priority) is not JobPriority.OFF_PEAK or not hours.closed_for(local):
             return None
-        return Meets(waits=f"off-peak: waits for its hours ({hours})")
+        return Meets(waits=f"off-peak: waits for its hours ({hours})", is_usual=True)
 
     def _serving(self, called_ae: str) -> Meets:
         processor = choose(self._dropins.good, called_ae)

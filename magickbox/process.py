@@ -142,7 +142,7 @@ class Process:
             elif met.outcome is not None:
                 goes_on |= self._pass_on(line, met.outcome, met.name)
             else:
-                goes_on |= self._waiting.tell(line, met.waits)
+                goes_on |= self._waiting.tell(line, met.waits, is_usual=met.is_usual)
         goes_on |= self._fill(able)
         if goes_on:  # with what was left over because others were to have their turn
             self._wake.set()

@@ -126,9 +126,9 @@ class WaitingRoom:
                 self._asleep[each.job] = when
                 heapq.heappush(self._alarms, (when, each.job))
 
-    def tell(self, line: Place, why: str) -> bool:
-        """Write down of all jobs of a line why they wait, each once; False if all know."""
-        return self._write(self.list.untold(line, why, AT_A_TIME), why, "warning")
+    def tell(self, line: Place, why: str, *, is_usual: bool) -> bool:
+        """Write down of all jobs of a line why they wait, each once; False if all know. What is usual is not logged."""
+        return self._write(self.list.untold(line, why, AT_A_TIME), why, None if is_usual else "warning")
 
     def tell_turn(self, line: Place) -> bool:
         """What kept all of a line waiting is over, and is not to be read any longer; False if it is not."""
