@@ -121,6 +121,7 @@ class WaitingRoom:
             when = max(self._not_before.get(each.job, 0.0), moment + _left(each))
             if when <= moment:
                 self._asleep.pop(each.job, None)
+                self._not_before.pop(each.job, None)
                 self.list.add(each)
             elif each.job not in self._asleep:
                 self._asleep[each.job] = when
