@@ -85,11 +85,6 @@ class AttemptFolder:
         return AttemptFolder(self.steps / str(k))
 
     @property
-    def progress(self) -> Path:
-        """How far the processor says it is, if it writes that into a file."""
-        return self.path / progress.FILE
-
-    @property
     def tmp(self) -> Path:
         """The run's private folder for temporary files."""
         return self.path / "tmp"
@@ -143,7 +138,7 @@ class JobFolder:
 
     def how_far(self, attempt: int) -> float | None:
         """How far the present run says it is, from 0 to 1; None if it says nothing."""
-        return progress.read(self.progress, self.attempt(attempt).progress)
+        return progress.read(self.progress, self.attempt(attempt).path / progress.FILE)
 
     @property
     def plan(self) -> Path:

@@ -255,3 +255,22 @@ def test_a_job_is_cancelled_while_it_runs_and_while_it_waits(
         capsys.readouterr()
         assert main(["jobs", "cancel", runs().id, *place]) == 1
         assert "only a job that is READY or RUNNING can be cancelled" in capsys.readouterr().err
+
+
+def test_of_a_chain_only_the_step_that_failed_passingly_runs_again(tmp_path: Path) -> None:
+    set_up(tmp_path, 1)
+    begun = tmp_path / "begun"
+    drop(tmp_path, "Chain", "#!/bin/sh\n")
+    folder = tmp_path / "processors" / "Chain"
+    for name, end in (("a", 'echo a > "$2/a"'), ("b", f'[ "$(grep -c b {begun})" = 3 ] || exit 75; echo b > "$2/b"')):
+        (folder / f"{name}.sh").write_text(f"#!/bin/sh\necho {name} >> {begun}\n{end}\n")
+        (folder / f"{name}.sh").chmod(0o755)
+    steps = [{"name": name, "command": [f"./{name}.sh"]} for name in ("a", "b")]
+    retry = {"times": 2, "on": ["exit:75"], "pause": 0}
+    (folder / "processor.json").write_text(json.dumps({"steps": steps, "retry": retry}))
+    with running(tmp_path, settings={"settle": 0, "sandbox": "off"}) as box:
+        store(box.port, "Chain", 1)
+        until(lambda: are_over(tmp_path, 1))
+    (job,) = all_jobs(tmp_path)
+    assert (job.outcome, job.attempt) == ("success", 3)
+    assert begun.read_text().split() == ["a", "b", "b", "b"]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from magickbox import progress
 from magickbox.durable import fsync_file, fsync_folder, fsync_tree, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, JobFolder, remove_tree
 from magickbox.processor import FAILED, SUCCESS, ChainStep, Outcome, Processor
@@ -280,7 +281,7 @@ def clear(attempt: AttemptFolder, keep_output: bool = True) -> None:
     if not keep_output:
         with suppress(OSError):
             remove_tree(attempt.output)
-    for file in (attempt.info, attempt.progress):
+    for file in (attempt.info, attempt.path / progress.FILE):
         with suppress(OSError):
             file.unlink(missing_ok=True)
 
