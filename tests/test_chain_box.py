@@ -175,6 +175,7 @@ def test_a_container_that_outlives_the_box_is_taken_up(one: Podman, root: Path, 
     run = JobFolder(root / "jobs" / job.id).attempt(job.attempt).step(2).run
     told = json.loads(run.read_text())
     assert (told["image"], told["container"]) == ("test/wait:1", f"mb-{job.id}-1-s2")
+    assert json.loads(run.with_name("result.json").read_text())["seconds"] > 0, "what it took counts for the whole"
     assert one.ask("ps", "--all", "--quiet") == ""
 
 

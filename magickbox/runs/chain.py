@@ -139,7 +139,7 @@ class ChainEngine:
             ended = self._engine.rejoin(one)
             if ended is None:
                 return None
-            end = self._collect(at, ended, 0.0)
+            end = self._collect(at, ended, steps.seconds_since(at.folder, now()))
             if end is None:
                 said = f"{at.words} ended after a restart of the box; the chain goes on"
                 return Ended(None, interrupted=said, not_begun=True)

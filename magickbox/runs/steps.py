@@ -7,9 +7,11 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from magickbox.clock import from_text
 from magickbox.durable import fsync_folder, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, remove_tree
 from magickbox.processor import FAILED
@@ -141,6 +143,13 @@ def log_begins(step: AttemptFolder) -> int:
     """Where in the job's log that of a step begins, in bytes."""
     told = _told(step).get("log_begins")
     return told if isinstance(told, int) and told >= 0 else 0
+
+
+def seconds_since(step: AttemptFolder, moment: datetime) -> float:
+    """How long ago a step began; 0 if nobody knows."""
+    with suppress(ValueError, TypeError):
+        return max(0.0, (moment - from_text(str(_told(step).get("began", "")))).total_seconds())
+    return 0.0
 
 
 def _told(attempt: AttemptFolder) -> dict[str, Any]:
