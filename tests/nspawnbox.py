@@ -147,3 +147,10 @@ def skip_unless_possible() -> None:
         pytest.skip("systemd-nspawn is root's")
     if not FILES.is_dir():
         pytest.skip(f"{FILES} is not there; `make vm` builds it")
+
+
+def documented(need: str) -> str:
+    """The drop-in that docs/install.md has for a need."""
+    text = (ROOT / "docs" / "install.md").read_text()
+    (row,) = re.findall(rf"^\| {need} \| (.*) \|$", text, re.MULTILINE)
+    return str(row).replace("<br>", "\n").replace("`", "") + "\n"

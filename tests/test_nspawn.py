@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nspawnbox import COPY, ROOT, SLOW, Container, booted, pacs, skip_unless_possible
+from nspawnbox import COPY, ROOT, SLOW, Container, booted, documented, pacs, skip_unless_possible
 from peers import item_of, sample, wait_for
 
 WRITE = """#!/bin/sh
@@ -46,13 +46,6 @@ def test_a_processor_writes_nowhere_else(tmp_path: Path, sandbox: str) -> None:
         if sandbox == "off":
             assert "cannot create /var/lib/open: Read-only file system" in said
         assert container.inside("cat", "/etc/open", "/var/lib/open").split() == ["open", "open"]
-
-
-def documented(need: str) -> str:
-    """The drop-in that docs/install.md has for a need."""
-    text = (ROOT / "docs" / "install.md").read_text()
-    (row,) = re.findall(rf"^\| {need} \| (.*) \|$", text, re.MULTILINE)
-    return str(row).replace("<br>", "\n").replace("`", "") + "\n"
 
 
 def test_port_104_takes_nothing_from_the_sandbox(tmp_path: Path) -> None:
