@@ -78,7 +78,7 @@ class AttemptFolder:
     @property
     def steps(self) -> Path:
         """The runs of a chain's steps, each in a folder like this one; beside it are their tokens."""
-        return self.path / "steps"
+        return self.path / progress.STEPS
 
     def step(self, k: int) -> "AttemptFolder":
         """The run of step ``k`` of a chain, from 1."""
@@ -138,7 +138,7 @@ class JobFolder:
 
     def how_far(self, attempt: int) -> float | None:
         """How far the present run says it is, from 0 to 1; None if it says nothing."""
-        return progress.read(self.progress, self.attempt(attempt).path / progress.FILE)
+        return progress.of_attempt(self.progress, self.attempt(attempt).path)
 
     @property
     def plan(self) -> Path:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 FILE = "progress"
+STEPS = "steps"  # the folder of a chain's steps
+OF = "of"  # beside the folders of a chain's steps: how many there are
 MARK = b"rogress:"  # looked for first, because it costs next to nothing
 OVERLAP = 64  # bytes before a piece of output in which a line may have begun
 LARGEST = 256
@@ -54,6 +56,23 @@ def read(*paths: Path) -> float | None:
     """What the newest of these files says; a processor may have put anything in the place of one."""
     told = [each for each in map(_read, paths) if each is not None]
     return max(told)[1] if told else None
+
+
+def of_attempt(told: Path, attempt: Path) -> float | None:
+    """How far a run says it is, by what is known of its stdout and by its folder.
+
+    A chain is as far as its steps that are done, and the part of the present one that it says it has done.
+    """
+    steps = attempt / STEPS
+    if not steps.is_dir():
+        return read(told, attempt / FILE)
+    try:
+        of = int((steps / OF).read_bytes()[:3])
+        begun = max(int(name) for name in os.listdir(steps) if name.isdigit())
+    except (OSError, ValueError):
+        return None
+    share = read(told, steps / str(begun) / FILE)
+    return None if share is None and begun == 1 else min(1.0, (begun - 1 + (share or 0.0)) / max(of, begun))
 
 
 def _read(path: Path) -> tuple[int, float] | None:

@@ -46,7 +46,11 @@ def log_of(root: Path) -> str:
 def results(root: Path) -> list[str]:
     """What is left of the steps of the newest attempt."""
     steps = JobFolder(root / "jobs" / one_job(root).id).attempt(one_job(root).attempt).steps
-    return sorted(str(path.relative_to(steps)) for path in steps.rglob("*") if not path.name.endswith(".token"))
+    return sorted(
+        str(path.relative_to(steps))
+        for path in steps.rglob("*")
+        if not path.name.endswith(".token") and path.name != "of"
+    )
 
 
 @pytest.mark.kill

@@ -25,7 +25,7 @@ from magickbox.engines.container_cli import Finder
 from magickbox.engines.images import Images
 from magickbox.engines.limits import Limits
 from magickbox.engines.local import LocalEngine, clean_environment
-from magickbox.jobfolder import AttemptFolder
+from magickbox.jobfolder import AttemptFolder, JobFolder
 from magickbox.logs import silent
 from magickbox.processor import Outcome, Processor, judge_run
 from magickbox.runs import attempt as attempts
@@ -168,7 +168,11 @@ class Bench:
 
     @property
     def log(self) -> str:
-        return (self.place / "processing.log").read_text()
+        return self.logged.read_text()
+
+    @property
+    def logged(self) -> Path:
+        return self.place / "job" / "processing.log"
 
     def attempt(self, n: int) -> AttemptFolder:
         return AttemptFolder(self.place / "job" / "attempts" / str(n))
@@ -182,8 +186,8 @@ class Bench:
         for number in range(3):
             (top.input / f"1.2.{number}.dcm").write_text(f"image {number}")
         top.info.write_text('{"job": "job"}')
-        (self.place / "processing.log").touch()
-        return Run(f"mb-job-{self.n}", "job", self.n, chain, top.path, self.place / "processing.log", 60.0, 1.0)
+        self.logged.touch()
+        return Run(f"mb-job-{self.n}", "job", self.n, chain, top.path, self.logged, 60.0, 1.0)
 
     def go(self, chain: Processor, meanwhile: Callable[[Run], None] = lambda _: None) -> tuple[Ended, Outcome]:
         run = self.prepare(chain)
@@ -410,6 +414,31 @@ def test_a_step_that_cannot_run_yet_is_named(tmp_path: Path) -> None:
     both = replace(one, steps=(*one.steps, replace(one.steps[0], label="seg", processor=picture)))
     assert bench.engine.refusal(one) is None
     assert "step 2 of 2 (seg): the image x:1 of processor Chain/2 was not looked for" in str(bench.engine.refusal(both))
+
+
+def test_how_far_it_is(tmp_path: Path) -> None:
+    """As the job's folder tells it, while the steps wait to be let go."""
+    bench = Bench(tmp_path)
+    waits = "until [ -e {0}/{1} ]; do sleep 0.02; done"
+    says = "echo 'progress: 50%'; {0}; {1}"
+    one = chain(
+        tmp_path,
+        says.format(waits.format(tmp_path, "a"), ADD.format("a")),
+        f"{waits.format(tmp_path, 'b')}; {ADD.format('b')}",
+        f"echo 25% > progress; {waits.format(tmp_path, 'c')}; {ADD.format('c')}",
+    )
+    job = tmp_path / "job"
+    told: list[float | None] = []
+
+    def follow(run: Run) -> None:
+        for name, share in (("a", 1 / 6), ("b", 1 / 3), ("c", 0.75)):
+            wait_for(lambda share=share: abs((JobFolder(job).how_far(1) or 0) - share) < 0.01)  # type: ignore[misc]
+            told.append(JobFolder(job).how_far(1))
+            (tmp_path / name).touch()
+
+    bench.go(one, follow)
+    assert len(told) == 3
+    assert not (bench.attempt(1).step(3).path / "progress").exists()
 
 
 def test_a_processor_without_steps_is_run_as_ever(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class ChainEngine:
             mine = self._running.setdefault(run.name, _UnderWay())
         try:
             started({"engine": "chain", "steps": list(labels)})
-            steps.take_over(AttemptFolder(run.workdir), run.processor.digest)
+            steps.take_over(AttemptFolder(run.workdir), run.processor.digest, len(labels))
             return self._run(run, labels, mine)
         finally:
             with self._lock:

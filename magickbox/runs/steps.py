@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from magickbox import progress
 from magickbox.clock import from_text
 from magickbox.durable import fsync_folder, make_folder, write_atomic
 from magickbox.jobfolder import AttemptFolder, remove_tree
@@ -27,8 +28,10 @@ def is_good(result: RunResult) -> bool:
     return result.exit_code == 0 and result.outcome.success.casefold() != FAILED
 
 
-def take_over(top: AttemptFolder, digest: str) -> None:
-    """Have the steps that an earlier attempt has finished, by one rename, if it ran the same version of the chain.
+def take_over(top: AttemptFolder, digest: str, of: int) -> None:
+    """Make the folder of ``of`` steps; have those in it that an earlier attempt has finished.
+
+    They are taken by one rename, if that attempt ran the same version of the chain.
 
     What that attempt had only begun goes, and so does a step that failed: it is run again, as any processor would be.
     Raises OSError.
@@ -46,6 +49,7 @@ def take_over(top: AttemptFolder, digest: str) -> None:
             _drop_unfinished(top)
         break
     make_folder(top.steps)
+    (top.steps / progress.OF).write_text(str(of))
 
 
 def _drop_unfinished(top: AttemptFolder) -> None:
@@ -112,11 +116,9 @@ def is_empty(output: Path) -> bool:
 
 def clear(step: AttemptFolder) -> None:
     """Remove what a step needed only while it ran."""
-    for folder in (step.input, step.tmp):
+    for path in (step.input, step.tmp, step.info, step.path / progress.FILE):
         with suppress(OSError):
-            remove_tree(folder)
-    with suppress(OSError):
-        step.info.unlink(missing_ok=True)
+            remove_tree(path)
 
 
 def tidy(top: AttemptFolder) -> None:
