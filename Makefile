@@ -37,6 +37,7 @@ bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it 
 	$(BIN)/magickbox bench send
 	$(BIN)/python bench/sandbox.py
 	$(BIN)/python bench/pictures.py
+	$(BIN)/python bench/windowcost.py
 
 editor:                        ## bundles the editor of the rules again; needs node and npm
 	cd editor && npm ci && npm run build
