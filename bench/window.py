@@ -47,6 +47,8 @@ def catalogue_all(catalogue: Catalogue, root: Path) -> str:
 def questions(job: str, middle: str) -> dict[str, tuple[str, float]]:
     """What is asked for, and how long it may take."""
     return {
+        "now": ("/", LIST),
+        "now, what changes": ("/now/parts", LIST),
         "jobs, first page": ("/jobs", LIST),
         "jobs, middle page": (f"/jobs?cursor={middle}", LIST),
         "jobs in ATTENTION": ("/jobs?state=ATTENTION", LIST),

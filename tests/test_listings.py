@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from magickbox.delivery import DeliveryState, ItemState
 from magickbox.errors import LedgerError
 from magickbox.job import Job, JobState
-from magickbox.ledger import Ledger, Transaction, deliveries, jobs, listings
+from magickbox.ledger import Ledger, Transaction, alarms, deliveries, jobs, listings, queues
 from magickbox.ledger.listings import Among, DeliveryFilter, JobFilter, JobKey
 from magickbox.ledger.reader import Reader
 from magickbox.ledger.runtimes import processors_that_ran, run_times
@@ -216,6 +216,8 @@ PAGES: list[Callable[[Transaction], object]] = [
     lambda tx: run_times(tx, "proc3"),
     processors_that_ran,
     lambda tx: listings.titles(tx, "calling_ae"),
+    lambda tx: alarms.newest_in_attention(tx, 20),
+    queues.overview,
 ]
 
 

@@ -134,7 +134,9 @@ def listing(
         wanted.append("job = ?")
         values.append(job)
     if states:
-        wanted.append(f"state IN ({', '.join('?' * len(states))})")
+        # A job has few deliveries, a state may have thousands: with the job given, SQLite must not go by the state.
+        column = "state" if job is None else "+state"
+        wanted.append(f"{column} IN ({', '.join('?' * len(states))})")
         values.extend(states)
     rows = tx.execute(
         f"SELECT {_COLUMNS} FROM deliveries WHERE {' AND '.join(wanted)} ORDER BY id LIMIT ?", (*values, limit)
