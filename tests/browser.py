@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]  # fmt: skip
 
 
 @contextmanager
-def chromium() -> Iterator["Browser"]:
-    """A browser without a screen; without one skip, but fail in CI."""
+def chromium(*names: str) -> Iterator["Browser"]:
+    """A browser without a screen, to which these names are this machine and no other exists; without one skip, but
+    fail in CI."""
+    known = ", ".join([*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"])
     program = shutil.which("chromium")
     if program is None:
         missing = "Debian's chromium is not installed"
@@ -34,7 +35,9 @@ def chromium() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, headless=True, args=ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=program, headless=True, args=[*ARGUMENTS, f"--host-resolver-rules={known}"]
+        )
         try:
             yield browser
         finally:

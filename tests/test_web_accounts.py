@@ -195,6 +195,52 @@ def test_a_new_password_ends_other_sessions(office: Desk) -> None:
     assert log_in(new_client(office), "vera", ANOTHER) == 303
 
 
+def test_a_new_password_ends_tokens_unless_they_are_kept(office: Desk) -> None:
+    vera, anna = office.client(Role.VIEWER), office.client(Role.ADMIN)
+
+    def token() -> TestClient:
+        return bearer(office, vera.post("/api/v1/tokens", json={"label": "mine", "scope": "read"}).json()["token"])
+
+    def audited() -> str:
+        return str(anna.get("/api/v1/audit", params={"who_did": "vera"}).json()["items"][0]["result"])
+
+    others = bearer(office, anna.post("/api/v1/tokens", json={"label": "hers", "scope": "read"}).json()["token"])
+    program = token()
+    assert 'name="keep" value="tokens"' in vera.get("/account").text
+    form = {"old": PASSWORD, "password": ANOTHER, "again": ANOTHER, "keep": "tokens"}
+    assert vera.post("/account/password", data=form).status_code == 303
+    assert program.get("/api/v1/me").status_code == 200
+    assert audited() == "done"
+    vera.headers["X-CSRF-Token"] = csrf_of(vera)
+    second = token()
+    form = {"old": ANOTHER, "password": PASSWORD, "again": PASSWORD}
+    assert vera.post("/account/password", data=form).status_code == 303
+    assert [each.get("/api/v1/me").status_code for each in (program, second, others)] == [401, 401, 200]
+    assert audited() == "done; tokens revoked: 2"
+    assert 'name="keep"' not in vera.get("/account").text
+    vera.headers["X-CSRF-Token"] = csrf_of(vera)
+    third = token()
+    path = f"/setup/{office.context.accounts.users.new_link('vera')}"
+    assert "revokes all tokens" in new_client(office).get(path).text
+    form = {"password": ANOTHER, "again": ANOTHER, "keep": "tokens"}
+    assert new_client(office).post(path, data=form).status_code == 303
+    assert third.get("/api/v1/me").status_code == 401
+    assert audited() == "done; tokens revoked: 1"
+
+
+def test_a_password_by_the_command_line_ends_tokens_unless_they_are_kept(
+    office: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts, data = office.context.accounts, ["--data", str(office.context.data.root)]
+    accounts.tokens.make("vera", "mine", "read")
+    for words, left in ((["--keep-tokens"], 1), ([], 0)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{ANOTHER}\n"))
+        assert main(["users", "password", "vera", *words, *data]) == 0
+        assert ("tokens stay" if left else "tokens are revoked") in capsys.readouterr().out
+        assert len(accounts.tokens.listing("vera")) == left
+    assert accounts.audit.listing(1)[0].result == "done; tokens revoked: 1"
+
+
 def bearer(office: Desk, secret: str) -> TestClient:
     client = new_client(office)
     client.headers["Authorization"] = f"Bearer {secret}"
@@ -336,7 +382,7 @@ def test_a_forgotten_admin_comes_in_again(
     assert accounts.users.of_link(link.rpartition("/")[2]) is None  # the password ended the link
     assert accounts.users.is_password("chief", ANOTHER) is not None
     again = told(capsys, root, "link", "chief").strip().rpartition("/")[2]
-    assert accounts.users.use_link(again, "", PASSWORD).name == "chief"
+    assert accounts.users.use_link(again, "", PASSWORD)[0].name == "chief"
     assert {entry.via for entry in accounts.audit.listing(10)} == {"command line"}
     store.close()
 

@@ -127,6 +127,7 @@ ROWS: dict[tuple[str, str], Role | None] = {
     ("DELETE", "/api/v1/tokens/{number}"): Role.VIEWER,
     ("GET", "/api/v1/audit"): Role.ADMIN,
     ("GET", "/account"): Role.VIEWER,
+    ("GET", "/api"): Role.VIEWER,
     ("POST", "/account/password"): Role.VIEWER,
     ("POST", "/account/tokens"): Role.VIEWER,
     ("POST", "/account/tokens/{number}/revoke"): Role.VIEWER,

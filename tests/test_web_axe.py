@@ -46,6 +46,7 @@ PAGES = {
     "/users": "table",
     "/audit": "table",
     "/account": "form",
+    "/api": "details",
     "/nowhere": "h1",
 }
 LOOK = """async only => {

@@ -1,17 +1,23 @@
 """A box and its window as two processes: the one never costs the other anything."""
 
+import ipaddress
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx2 as httpx
+import pytest
 from boxprocess import until
 from webbox import Serving, heard_of, serving
 
 from magickbox.control import ask
 from magickbox.datafolder import DataFolder
 from magickbox.web.principal import Role
+from magickbox.web.whereabouts import own_address
 
 
 def window_of(box: Serving) -> dict[str, object]:
@@ -49,8 +55,32 @@ def test_the_first_admin_sets_a_password_by_the_link_that_serve_prints(tmp_path:
             "name": "chief", "role": "admin", "sees_names": True, "via": "session",
         }  # fmt: skip
         assert box.client().get(link).status_code == 404
-        assert window_of(box) == {"address": f"{box.address}/", "problem": None}
+        assert window_of(box) == {"address": f"{box.address}/", "by_number": None, "problem": None}
     assert children_of(box.process.pid) == []
+
+
+def test_where_the_machine_s_name_is_not_known_the_link_works_by_number(tmp_path: Path) -> None:
+    if own_address() is None:
+        pytest.skip("this machine has no network")
+    with serving(tmp_path / "data", "--web-host", "0.0.0.0", people=False, window=False) as box:
+        until(lambda: any(line.startswith("            or: ") for line in box.said), what="the other link")
+        named, by_number = heard_of(box, r"first log-in: (\S+)"), heard_of(box, r"^ +or: (\S+)")
+        assert named.startswith(f"http://{socket.gethostname()}:")
+        host = by_number.removeprefix("http://").partition(":")[0]
+        assert not ipaddress.ip_address(host).is_loopback
+        assert by_number.partition("/setup/")[2] == named.partition("/setup/")[2]
+        told = window_of(box)
+        assert f"{told['by_number']}setup/" in by_number
+        answer = httpx.get(by_number, timeout=20)
+        assert "The first admin" in answer.text
+        lines = text_of(box.root)
+        assert f"{told['address']} or {told['by_number']}" in lines
+
+
+def text_of(root: Path) -> str:
+    """What ``magickbox status`` prints."""
+    command = [sys.executable, "-m", "magickbox.cli.main", "status", "--data", str(root)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_window_that_dies_comes_again_and_the_box_does_not_notice(tmp_path: Path) -> None:

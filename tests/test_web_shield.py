@@ -1,6 +1,8 @@
 """What stands before the app: host names, body limits, headers, TLS, errors that say nothing they should not."""
 
 import json
+import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from boxprocess import until
+from pki import authority
 from webbox import Desk, Serving, desk, serving
 
 from magickbox.cli.main import main
@@ -182,3 +186,44 @@ def test_check_tells_that_the_port_of_the_window_is_taken(tmp_path: Path, capsys
         (problem,) = json.loads(capsys.readouterr().out)["problems"]
         assert problem.startswith("window: cannot listen on 127.0.0.1:")
         assert main([*common, "--web-port", str(other.getsockname()[1]), "--web", "false"]) == 0
+
+
+def test_a_renewed_certificate_is_taken_up_without_a_restart(tmp_path: Path) -> None:
+    ca = authority(tmp_path / "pki")
+    used, later, last = (ca.issue(name) for name in ("one", "two", "three"))
+    trusting = ssl.create_default_context(cafile=str(ca.pem))
+
+    def serial(name: str | None = None) -> int:
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            trusting.check_hostname = name is not None
+            with trusting.wrap_socket(raw, server_hostname=name) as peer:
+                return int(str((peer.getpeercert() or {})["serialNumber"]), 16)
+
+    def renew(key: Path, pem: Path) -> None:
+        shutil.copy(key, used.key)
+        shutil.copy(pem, used.pem)
+
+    log = tmp_path / "data/logs/window.log"
+    with serving(tmp_path / "data", "--web-certificate", str(used.pem), "--web-key", str(used.key)) as box:
+        port = int(box.address.rpartition(":")[2])
+        kept = box.client(Role.VIEWER)
+        assert serial() == used.certificate.serial_number
+        renew(later.key, later.pem)
+        until(lambda: serial() == later.certificate.serial_number, what="the new certificate")
+        assert serial("localhost") == later.certificate.serial_number
+        told = "cannot be used, the last good ones stay: web_certificate"
+        used.pem.write_text("half a certifi")
+        until(
+            lambda: serial() > 0 and told in text(log),
+            what="told",
+        )
+        assert serial() == later.certificate.serial_number
+        renew(last.key, last.pem)
+        until(lambda: serial() == last.certificate.serial_number, what="the third certificate")
+        assert kept.get("/api/v1/me").json()["name"] == "vera"
+    assert len(re.findall(r"the files of TLS were read again: .*one\.pem: (two|three),", text(log))) == 2
+
+
+def text(path: Path) -> str:
+    """What is in a file, nothing if there is none."""
+    return path.read_text() if path.exists() else ""

@@ -59,5 +59,6 @@ def _lines(status: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "processors", "bad: " + ", ".join(status["bad_processors"]) if status["bad_processors"] else "in order"
     yield "sandbox", status["sandbox"]
     if window := status.get("window"):
-        yield "window", window["problem"] or window["address"]
+        by_number = f" or {window['by_number']}" if window.get("by_number") else ""
+        yield "window", window["problem"] or f"{window['address']}{by_number}"
     yield "disk", f"{size(status['disk_free'])} free, the mark is {size(status['disk_mark'])}"

@@ -13,6 +13,7 @@ from magickbox.datafolder import DataFolder
 from magickbox.errors import ConfigError, MagickboxError, NotFound
 from magickbox.web.accounts import Accounts, accounts_of, open_store
 from magickbox.web.principal import Role
+from magickbox.web.users import ended_words
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,6 +30,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     for each in (adding, role, removing, password):
         each.add_argument("name", metavar="NAME")
     link.add_argument("name", metavar="NAME", nargs="?", default="")
+    password.add_argument("--keep-tokens", action="store_true", help="do not revoke the tokens of that user")
     adding.add_argument("--role", choices=[role.word for role in Role], default="viewer", help="[viewer]")
     role.add_argument("role", metavar="ROLE", choices=[role.word for role in Role], help="viewer, operator or admin")
     for action, function in (
@@ -96,9 +98,10 @@ def run_password(args: argparse.Namespace, accounts: Accounts, _data: DataFolder
             raise ConfigError("the two passwords are not the same; nothing was changed")
     else:
         given = sys.stdin.readline().rstrip("\n")
-    accounts.users.set_password(args.name, given)
-    _note(accounts, "change password", args.name)
-    print(f"{args.name} has a new password; sessions from before have ended")
+    ended = accounts.users.set_password(args.name, given, keep_tokens=args.keep_tokens)
+    _note(accounts, "change password", args.name, ended_words(ended))
+    tokens = "tokens stay" if args.keep_tokens else "tokens are revoked"
+    print(f"{args.name} has a new password; sessions from before have ended, {tokens}")
     return 0
 
 
@@ -117,15 +120,18 @@ def _note(accounts: Accounts, action: str, subject: str, result: str = "done") -
 
 def _print_link(accounts: Accounts, data: DataFolder, name: str) -> None:
     path = f"setup/{accounts.users.new_link(name)}"
-    print(f"{_address(data)}{path}")
+    address, by_number = _addresses(data)
+    print(f"{address}{path}")
+    if by_number:
+        print(f"where that name is not known: {by_number}{path}", file=sys.stderr)
     print("works once, for 24 hours", file=sys.stderr)
 
 
-def _address(data: DataFolder) -> str:
-    """Where the running box has its window; a slash if none runs."""
+def _addresses(data: DataFolder) -> tuple[str, str | None]:
+    """Where the running box has its window, a slash if none runs; and the same by a number if that has a name."""
     try:
         answer = ask(data.control, "status") if data.control.exists() else None
     except MagickboxError:
         answer = None
     window = (answer or {}).get("status", {}).get("window") or {}
-    return str(window.get("address") or "/")
+    return str(window.get("address") or "/"), window.get("by_number")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from magickbox.config import Settings
 from magickbox.errors import ConfigError
-from magickbox.tls import ServerTls, try_out
+from magickbox.tls import ServerTls, Told, try_out
 from magickbox.tlsfiles import OFF, TlsFiles
 
 
@@ -19,13 +19,25 @@ def files_of(settings: Settings, root: Path) -> TlsFiles | None:
     return TlsFiles(str(root / certificate), str(root / key), None, OFF)
 
 
-def context_of(settings: Settings, root: Path) -> ssl.SSLContext | None:
-    """A context from the files; None without TLS; raises ConfigError, a line for each thing that is wrong."""
+def context_of(settings: Settings, root: Path, told: Told = lambda _level, _text: None) -> ssl.SSLContext | None:
+    """A context from the files; None without TLS; raises ConfigError, a line for each thing that is wrong.
+
+    Files that change are taken up for new connections, without a restart; ``told(level, text)`` hears of it.
+    """
     files = files_of(settings, root)
+    if files is None:
+        return None
     try:
-        return None if files is None else ServerTls(files).context()
+        tls = ServerTls(files, lambda level, text: told(level, _as_ours(text)))
     except ConfigError as exc:
         raise ConfigError(_as_ours(str(exc))) from None
+    first = tls.context()
+
+    def renew(connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+        connection.context = tls.context()
+
+    first.sni_callback = renew  # called at each handshake, also for a client that names no host
+    return first
 
 
 def problems_of(settings: Settings, root: Path) -> list[str]:

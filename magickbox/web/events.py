@@ -18,7 +18,8 @@ from magickbox.ledger.reader import connect
 from magickbox.web.context import Context
 from magickbox.web.problems import Problem
 
-EVERY, MOST_LISTENERS, LASTS = 1.0, 60, 600.0
+EVERY, LASTS = 1.0, 600.0
+MOST_LISTENERS, MOST_EACH = 60, 20  # in all, and of one user
 _HEARTBEAT = 15.0
 _MOST_JOBS = 200
 FIXED = frozenset({"status", "jobs", "deliveries", "log"})
@@ -107,39 +108,53 @@ def _further(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [run["job"] for run in now.get("runs", ()) if run["progress"] != before.get(run["job"])]
 
 
+@dataclass(eq=False, frozen=True)
+class Listener:
+    """Who listens to what; counted from the moment it is made until it has left the hub."""
+
+    user: str
+    topics: frozenset[str]
+    news: asyncio.Queue[Event]
+
+
 class Hub:
     """All who listen, and the one task that looks for them; used in the event loop only."""
 
     def __init__(self, context: Context) -> None:
         self._look = Look(context)
-        self._listeners: dict[asyncio.Queue[Event], frozenset[str]] = {}
+        self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
         self._last_status: Event | None = None
 
-    def listen(self, topics: frozenset[str]) -> AsyncIterator[str]:
-        """The stream of these topics, for some minutes: a browser asks again. Raises Problem 503 for too many."""
+    def join(self, user: str, topics: frozenset[str]) -> Listener:
+        """Begin to listen, until ``leave``. Raises Problem 503 for too many in all, 429 for too many of one user."""
         if len(self._listeners) >= MOST_LISTENERS:
             raise Problem(503, "Too many listeners", f"{MOST_LISTENERS} pages are followed live already")
-        return self._stream(asyncio.Queue(100), topics)
+        if sum(each.user == user for each in self._listeners) >= MOST_EACH:
+            raise Problem(429, "Too many listeners", f"{user} follows {MOST_EACH} pages live already; close some")
+        mine = Listener(user, topics, asyncio.Queue(100))
+        self._listeners.add(mine)
+        return mine
 
-    async def _stream(self, mine: asyncio.Queue[Event], topics: frozenset[str]) -> AsyncIterator[str]:
+    def leave(self, mine: Listener) -> None:
+        """Listen no more."""
+        self._listeners.discard(mine)
+
+    async def stream(self, mine: Listener) -> AsyncIterator[str]:
+        """What a listener hears, for some minutes: a browser asks again."""
         until = time.monotonic() + LASTS
-        self._listeners[mine] = topics
-        try:
-            if self._last_status is not None:
-                self._give(mine, self._last_status)
-            if self._task is None or self._task.done():
-                self._task = asyncio.get_running_loop().create_task(self._watch())
-            yield "retry: 2000\n\n"
-            while time.monotonic() < until:
-                try:
-                    event = await asyncio.wait_for(mine.get(), _HEARTBEAT)
-                except TimeoutError:
-                    yield ": nothing new\n\n"
-                else:
-                    yield event.as_text()
-        finally:
-            self._listeners.pop(mine, None)
+        if self._last_status is not None:
+            self._give(mine, self._last_status)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+        yield "retry: 2000\n\n"
+        while time.monotonic() < until:
+            try:
+                event = await asyncio.wait_for(mine.news.get(), _HEARTBEAT)
+            except TimeoutError:
+                yield ": nothing new\n\n"
+            else:
+                yield event.as_text()
 
     async def _watch(self) -> None:
         """Look until nobody listens any more."""
@@ -155,7 +170,7 @@ class Hub:
             self._look.close()
             self._last_status = None
 
-    def _give(self, listener: asyncio.Queue[Event], event: Event) -> None:
-        if event.topic in self._listeners[listener]:
+    def _give(self, listener: Listener, event: Event) -> None:
+        if event.topic in listener.topics:
             with suppress(asyncio.QueueFull):  # it does not read; what it missed it sees at its next look
-                listener.put_nowait(event)
+                listener.news.put_nowait(event)

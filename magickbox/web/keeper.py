@@ -17,6 +17,7 @@ from magickbox.errors import ConfigError
 from magickbox.logs import Note
 from magickbox.web.encryption import problems_of
 from magickbox.web.start import Start
+from magickbox.web.whereabouts import EVERYWHERE, own_address
 
 _PAUSES = (1.0, 5.0, 15.0, 60.0)
 _LIVED = 60.0  # who lived so long is started again at once
@@ -73,20 +74,29 @@ class Keeper:
             self._socket.close()
 
     def describe(self) -> dict[str, object] | None:
-        """For ``status``: the address, and what is wrong; None without a window."""
+        """For ``status``: the address, the same by a number if it has a name, and what is wrong; None without one."""
         if not self.about.settings.web:
             return None
-        return {"address": self.address(), "problem": self._problem}
+        return {"address": self.address(), "by_number": self.by_number(), "problem": self._problem}
 
     def address(self) -> str | None:
         """Where the page is, as a browser on this machine has it; None while no port is bound."""
         bound = self._socket
         if bound is None:
             return None
-        host, port = bound.getsockname()[:2]
-        host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)  # noqa: S104
+        host = bound.getsockname()[0]
+        return self._url(socket.gethostname() if host in EVERYWHERE else host)
+
+    def by_number(self) -> str | None:
+        """The same for machines that do not know this one's name; None where the address has a number already."""
+        bound = self._socket
+        number = own_address(bound.family) if bound is not None and bound.getsockname()[0] in EVERYWHERE else None
+        return None if number is None else self._url(number)
+
+    def _url(self, host: str) -> str:
+        assert self._socket is not None
         scheme = "https" if self.about.settings.web_certificate else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._socket.getsockname()[1]}/"
 
     def _run(self) -> None:
         """The process dies with the thread that started it, so the thread stays as long as processes come."""
@@ -163,13 +173,15 @@ class Keeper:
 
     def _serves(self, told: dict[str, object]) -> None:
         self._problem = None
-        where = self.address()
+        where, by_number = self.address(), self.by_number()
         if not self._told:
             self._told = True
             self._note("info", "window", {"reason": f"serves {where}"})
-            self._say(f"  window      {where}")
+            self._say(f"  window      {where}{f' or {by_number}' if by_number else ''}")
         if told["setup"]:
             self._say(f"  first log-in: {where}setup/{told['setup']} (works once, for 24 hours)")
+            if by_number:
+                self._say(f"            or: {by_number}setup/{told['setup']} (where that name is not known)")
 
 
 def _environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 import uvicorn
 
 from magickbox.errors import MagickboxError
-from magickbox.logs import LogFile
+from magickbox.logs import LogFile, Note
 from magickbox.web import windowlog
 from magickbox.web.app import create_app
 from magickbox.web.cataloguing import Cataloguing
@@ -67,7 +67,7 @@ def main() -> int:
     cataloguing.start()
     try:
         threading.Thread(target=context.pictures.warm, name="warm", daemon=True).start()
-        _Server(_config(start, context), context).run([socket.socket(fileno=number)])
+        _Server(_config(start, context, log.note), context).run([socket.socket(fileno=number)])
     finally:
         cataloguing.stop()
         context.close()
@@ -75,14 +75,16 @@ def main() -> int:
     return 0
 
 
-def _config(start: Start, context: Context) -> uvicorn.Config:
+def _config(start: Start, context: Context, note: Note) -> uvicorn.Config:
     config = uvicorn.Config(
         create_app(context), log_config=None, access_log=False, server_header=False, proxy_headers=False,
         limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=2, ws="none",
         lifespan="off", http=PatientProtocol,
     )  # fmt: skip
     config.load()
-    config.ssl = context_of(start.settings, start.places.data.root)
+    config.ssl = context_of(
+        start.settings, start.places.data.root, lambda level, text: note(level, "window", {"reason": text})
+    )
     return config
 
 

@@ -7,6 +7,7 @@ program has a token in ``Authorization: Bearer`` and needs none.
 import hmac
 from collections.abc import Awaitable, Callable
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -26,6 +27,27 @@ def cookie_name(request: Request) -> str:
     """One for each port, since cookies are not: two boxes on one machine do not log each other out."""
     port = request.url.port or (443 if request.url.scheme == "https" else 80)
     return f"{'__Host-' if request.url.scheme == 'https' else ''}magickbox-{port}"
+
+
+def from_elsewhere(request: Request) -> bool:
+    """True if a browser says that another site sends this: where there is no session yet whose value a form could have.
+
+    Over http browsers leave Sec-Fetch-Site out, but each tells in Origin who posts (RFC 6454, 7). Who sends neither is
+    no browser, and has nobody's cookies.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return False
+    try:
+        posting = urlsplit(origin)
+    except ValueError:
+        return True
+    named = {name.casefold() for name in context(request).settings.web_names}  # a proxy may say another Host
+    same = bool(posting.netloc) and posting.netloc.casefold() == request.headers.get("Host", "").casefold()
+    return not same and posting.hostname not in named
 
 
 def address(request: Request) -> str:

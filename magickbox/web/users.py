@@ -80,11 +80,14 @@ class Users:
             tx.execute("DELETE FROM links WHERE name = ?", (name,))
             tx.execute("DELETE FROM users WHERE name = ?", (name,))
 
-    def set_password(self, name: str, password: str) -> None:
-        """A new password, which ends all sessions and links; raises NotFound or ConfigError."""
+    def set_password(self, name: str, password: str, *, keep_tokens: bool = False) -> int:
+        """A new password, which ends all sessions, links and, unless they are kept, tokens; how many tokens have ended.
+
+        Raises NotFound or ConfigError.
+        """
         kept = _kept(password)
         with self._store.writing() as tx:
-            _set(tx, name, kept)
+            return _set(tx, name, kept, keep_tokens)
 
     def is_password(self, name: str, password: str) -> User | None:
         """The user whose name and password these are, or None; takes as long for a name that nobody has."""
@@ -109,8 +112,11 @@ class Users:
         with self._store.reading() as tx:
             return _of_link(tx, secret)
 
-    def use_link(self, secret: str, name: str, password: str) -> User:
-        """Set the password by a link, which is over with it; raises NotFound or ConfigError."""
+    def use_link(self, secret: str, name: str, password: str) -> tuple[User, int]:
+        """Set the password by a link, which is over with it, as are sessions and tokens; how many tokens have ended.
+
+        Raises NotFound or ConfigError.
+        """
         kept = _kept(password)
         if self.of_link(secret) == "" and not _NAME.fullmatch(name):
             raise ConfigError("a name is letters, digits and . _ @ + -, at most 64, and begins with a letter or digit")
@@ -122,9 +128,9 @@ class Users:
                 if tx.execute("SELECT 1 FROM users").fetchone():
                     raise NotFound("this link is over: the first user has been made")
                 tx.execute("INSERT INTO users VALUES (?, 'admin', ?, ?, NULL)", (name, kept, to_text(now())))
-            _set(tx, whose or name, kept)
+            ended = _set(tx, whose or name, kept, keep_tokens=False)
             tx.execute("DELETE FROM links WHERE digest = ?", (secret_digest(secret),))
-            return _user(_row(tx, whose or name))
+            return _user(_row(tx, whose or name)), ended
 
 
 def _kept(password: str) -> str:
@@ -147,11 +153,17 @@ def _of_link(tx: sqlite3.Connection, secret: str) -> str | None:
     return str(row["name"]) if row else None
 
 
-def _set(tx: sqlite3.Connection, name: str, kept: str) -> None:
+def _set(tx: sqlite3.Connection, name: str, kept: str, keep_tokens: bool) -> int:
     _row(tx, name)
     tx.execute("UPDATE users SET password = ? WHERE name = ?", (kept, name))
     tx.execute("DELETE FROM sessions WHERE name = ?", (name,))
     tx.execute("DELETE FROM links WHERE name = ?", (name,))
+    return 0 if keep_tokens else tx.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount
+
+
+def ended_words(tokens: int) -> str:
+    """For the audit: what a new password has ended beside the sessions."""
+    return f"done; tokens revoked: {tokens}" if tokens else "done"
 
 
 def _not_the_last_admin(tx: sqlite3.Connection, user: User) -> None:

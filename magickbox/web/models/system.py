@@ -56,6 +56,7 @@ class Window(BaseModel):
     """The window itself."""
 
     address: str | None
+    by_number: str | None = Field(default=None, description="the same, where the name in it is not known")
     problem: str | None
 
 
@@ -91,7 +92,7 @@ class Status(BaseModel):
                             "since": "2026-03-12T17:12:45.123456+00:00", "progress": 0.4,
                         }
                     ],
-                    "window": {"address": "http://127.0.0.1:8080/", "problem": None},
+                    "window": {"address": "http://127.0.0.1:8080/", "by_number": None, "problem": None},
                 }
             ]
         }

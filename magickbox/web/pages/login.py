@@ -10,8 +10,8 @@ from magickbox.errors import ConfigError, NotFound
 from magickbox.web.context import Context, context
 from magickbox.web.pages.frame import render
 from magickbox.web.problems import Problem
-from magickbox.web.security import In, Viewer, address, cookie_name, identified
-from magickbox.web.users import User
+from magickbox.web.security import In, Viewer, address, cookie_name, from_elsewhere, identified
+from magickbox.web.users import User, ended_words
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,8 +24,10 @@ def _safe_next(target: str) -> str:
     return target if plain else "/"
 
 
-def _from_elsewhere(request: Request) -> bool:
-    return request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+def _refuse_others(request: Request) -> None:
+    """Raise Problem 403 for a form of another site, which would log somebody in as one whom that site has chosen."""
+    if from_elsewhere(request):
+        raise Problem(403, "Forbidden", "this was sent from another site; load the page again and send it from there")
 
 
 @router.get("/login")
@@ -38,8 +40,7 @@ async def login_page(request: Request, next: str = "/") -> Response:  # the word
 
 @router.post("/login")
 def login(request: Request, box: In, name: Text = "", password: Text = "", next: Text = "/") -> Response:
-    if _from_elsewhere(request):
-        raise Problem(403, "Forbidden", "this was sent from another site")
+    _refuse_others(request)
     target, where = _safe_next(next), address(request)
     with box.accounts.throttle.turn(name, where) as wait:
         user = None if wait > 0 else _proved(box, name, password, where)
@@ -69,10 +70,10 @@ def _again(
     return page
 
 
-def _begun(request: Request, box: Context, name: str, target: str, action: str) -> Response:
+def _begun(request: Request, box: Context, name: str, target: str, action: str, result: str = "done") -> Response:
     """A session has begun: its cookie, and on to the page."""
     where = address(request)
-    box.accounts.audit.note(name, "page", where, action, "", "done")
+    box.accounts.audit.note(name, "page", where, action, "", result)
     answer = RedirectResponse(target, 303)
     answer.set_cookie(
         cookie_name(request), box.accounts.sessions.begin(name, where), httponly=True, samesite="lax",
@@ -98,16 +99,16 @@ def setup_page(request: Request, box: In, secret: str) -> Response:
 
 @router.post("/setup/{secret}")
 def setup(request: Request, box: In, secret: str, name: Text = "", password: Text = "", again: Text = "") -> Response:
-    if _from_elsewhere(request):
-        raise Problem(403, "Forbidden", "this was sent from another site")
+    _refuse_others(request)
     whose = _whose(box, secret)
     try:
         if password != again:
             raise ConfigError("the two passwords are not the same")
-        user = box.accounts.users.use_link(secret, name, password)
+        user, ended = box.accounts.users.use_link(secret, name, password)
     except (ConfigError, NotFound) as exc:
         return render(request, "setup.html", None, 422, secret=secret, whose=whose, name=name, said=str(exc))
-    return _begun(request, box, user.name, "/", "set-up" if whose == "" else "password by link")
+    action = "set-up" if whose == "" else "password by link"
+    return _begun(request, box, user.name, "/", action, ended_words(ended))
 
 
 def _whose(box: Context, secret: str) -> str:

@@ -15,6 +15,7 @@ from magickbox.web.paging import USUAL, Cursor
 from magickbox.web.principal import Principal, Role
 from magickbox.web.security import Admin, In, Viewer, address, cookie_name
 from magickbox.web.tokens import SCOPES
+from magickbox.web.users import ended_words
 
 router = APIRouter(include_in_schema=False)
 Text = Annotated[str, Form(max_length=300)]
@@ -35,7 +36,7 @@ def _account(
 
 @router.post("/account/password")
 def change_password(
-    request: Request, box: In, who: Viewer, old: Text = "", password: Text = "", again: Text = ""
+    request: Request, box: In, who: Viewer, old: Text = "", password: Text = "", again: Text = "", keep: Text = ""
 ) -> Response:
     where = address(request)
     with box.accounts.throttle.turn(who.name, where) as wait:
@@ -49,10 +50,10 @@ def change_password(
     try:
         if password != again:
             raise ConfigError("the two new passwords are not the same")
-        box.accounts.users.set_password(who.name, password)
+        ended = box.accounts.users.set_password(who.name, password, keep_tokens=keep == "tokens")
     except ConfigError as exc:
         return _account(request, box, who, str(exc), status=422)
-    note(request, who, "change password", who.name)
+    note(request, who, "change password", who.name, ended_words(ended))
     answer = RedirectResponse("/account?changed=1", 303)
     answer.set_cookie(
         cookie_name(request), box.accounts.sessions.begin(who.name, where), httponly=True, samesite="lax",
