@@ -38,9 +38,9 @@ class Move(StrEnum):
     """What happens to a job."""
 
     START = "start"  # a processor starts
-    PASS = "pass"  # noqa: S105  no processor serves the called AE
+    PASS = "pass"  # noqa: S105  no processor serves the called AE, or none ever can
     FINISH = "finish"  # the processor's run has an outcome
-    INTERRUPT = "interrupt"  # the run ended through no fault of the processor's
+    INTERRUPT = "interrupt"  # the run ended through no fault of the processor's, or failed passingly
     ROUTE = "route"  # the decision asks for deliveries
     SETTLE = "settle"  # nothing is open any more and all is well
     ALARM = "alarm"  # nothing is open any more and something is not well
