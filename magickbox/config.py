@@ -94,6 +94,7 @@ class Settings:
     slurm_partition: str | None = None
     slurm_account: str | None = None
     slurm_late: float = 90.0
+    slurm_containers: str = "podman"
     keep_done: float = 7 * 86400.0
     keep_unrouted: float = FOR_EVER
     alarm_webhook: str | None = field(default=None, repr=False)
@@ -189,6 +190,7 @@ SETTINGS: dict[str, Setting] = {
     "slurm_partition": Setting(cluster_name, "the cluster's", "with slurm: the partition, if a processor names none"),
     "slurm_account": Setting(cluster_name, "the cluster's", "with slurm: the account, likewise"),
     "slurm_late": Setting(limited, "90", "with slurm: seconds that files of a node may take to be seen by the box"),
+    "slurm_containers": Setting(text, "podman", "with slurm: what runs containers on the nodes: podman or apptainer"),
     "keep_done": Setting(duration, "7 days", "how long jobs stay whose deliveries all arrived"),
     "keep_unrouted": Setting(duration, "for ever", "how long jobs stay that were to go nowhere"),
     "alarm_webhook": Setting(read_webhook, "unset", "an http or https URL that is told of trouble", masked),

@@ -20,7 +20,6 @@ from magickbox.disk import Disk
 from magickbox.dropins.folder import Dropins
 from magickbox.dropins.pins import adorn
 from magickbox.dropins.watch import DropinWatch
-from magickbox.engines.choosing import ChoosingEngine
 from magickbox.engines.configured import engine_of
 from magickbox.engines.container_cli import Finder
 from magickbox.engines.images import Images
@@ -105,10 +104,9 @@ class Box:
         self._birth = Birth(data, self.ledger, reached)
         self._removal = Removal(data, self.ledger, reached)
         self.protection = of_settings(settings, data.root, data.root / "state" / "etc")
-        scripts = engine_of(settings, environment, data.root, self.protection, process_note)
         finder = Finder(environment, settings.container_engine)
         self.images = Images(finder, data.root, data.state, self._changed, process_note)
-        single = ChoosingEngine(scripts, self.images, CONVENTIONS, data.root, self.protection.limits)
+        single = engine_of(settings, environment, data.root, self.protection, process_note, self.images, CONVENTIONS)
         self._engine = ChainEngine(single, settings.timeout, self.folder_of, self.disk.has_room, reached)
         sender = ByKind(senders(own_calls, self._transcoder), lambda: self.rules.current().destinations)
         self.deliver = Deliver(

@@ -46,10 +46,11 @@ MpiDefault=none
 ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=500
 GresTypes=gpu
 SlurmdParameters=config_overrides
 SlurmctldTimeout=10
-SlurmdTimeout=6
+SlurmdTimeout=10
 MessageTimeout=10
 InactiveLimit=0
 KillWait=5
@@ -157,6 +158,9 @@ class Cluster:
         wait_for(lambda: "UP" in self.ask("scontrol", "ping"), self.logs)
         self.ask("scancel", f"--user={os.getuid()}")
         wait_for(lambda: not self.ask("squeue", "-h"), lambda: self.ask("squeue") + self.logs())
+        for name in ("n1", "n2"):
+            if "idle" not in self.ask("sinfo", "-h", "-n", name, "-o", "%T"):
+                self.ask("scontrol", "update", f"NodeName={name}", "State=RESUME")
         self.wait_ready()
 
     def stop(self) -> None:

@@ -344,6 +344,22 @@ def test_somebody_cancels_its_job_at_the_cluster(house: House) -> None:
     assert "cancelled at the cluster" in house.log
 
 
+def test_a_chain_goes_through_the_cluster_and_outlives_a_stop(house: House) -> None:
+    (house.processor / "first").write_text('#!/bin/sh\ncp "$1"/* "$2"/; echo first\n')
+    (house.processor / "first").chmod(0o755)
+    steps = [{"name": "first", "command": ["./first"]}, {"name": "slow", "command": ["./slow"]}]
+    (house.processor / "processor.json").write_text(json.dumps({"steps": steps}))
+    with house.box() as box:
+        house.begin(box)
+    assert house.job.state.value == "RUNNING"
+    house.let_go()
+    with house.box():
+        until(lambda: is_quiet(house.root), 60, what=house.log)
+    assert (house.job.outcome, house.goal.seen.total()) == ("success", 2)
+    begun = list(house.folder.path.glob("attempts/*/steps/*/slurm/begun"))
+    assert len(begun) == 2, "no step was run twice"
+
+
 # --- what nobody can grant ----------------------------------------------------------------------------------------
 
 TOO_MUCH = {

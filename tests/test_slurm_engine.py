@@ -4,13 +4,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from slurmcluster import Cluster, slurm, slurm_cluster  # noqa: F401  fixtures
 from test_engines import (  # noqa: F401  the contract suite, collected here with this module's bench
     Bench,
+    in_background,
     open_files,
     test_a_crowd_is_gone,
     test_a_daemon_is_gone_and_holds_nothing_up,
@@ -47,9 +48,10 @@ from test_engines import (  # noqa: F401  the contract suite, collected here wit
 from magickbox.engine import Ended
 from magickbox.engines.local import clean_environment
 from magickbox.engines.slurm import ClusterSettings, SlurmEngine
-from magickbox.engines.slurm_client import SlurmClient
+from magickbox.engines.slurm_client import Refused, SlurmClient
 from magickbox.engines.slurm_verdict import Patience
 from magickbox.engines.slurm_watch import Rhythm
+from magickbox.errors import EngineDown
 
 SOON = Patience(late=8.0, beat=0.5)
 OFTEN = Rhythm((0.05, 0.2), (0.3, 1.0))
@@ -83,7 +85,7 @@ def engine(cluster: Cluster, place: Path, told: list[str], **more: object) -> Sl
     inherited = {"PATH": "/usr/local/bin:/usr/bin:/bin", "SECRET_OF_THE_BOX": "x", "TZ": "Europe/Berlin"}
     settings = ClusterSettings(shows=python(), patience=SOON, rhythm=OFTEN, **more)  # type: ignore[arg-type]  # fields
     environment = clean_environment(inherited, Path(sys.executable))
-    client = SlurmClient(cluster.environment, answer=5.0)
+    client = SlurmClient(cluster.environment, answer=4.0)
     return SlurmEngine(client, environment, place, lambda name: place / name, settings, told.append)
 
 
@@ -108,3 +110,93 @@ def test_many_at_once_do_not_mix(bench: SlurmBench) -> None:
     with ThreadPoolExecutor(24) as pool:
         results = list(pool.map(lambda run: bench.engine.run(run, lambda _: None), runs))
     assert results == [Ended(number, f"mb-many-{number}") for number in range(24)]
+
+
+def test_a_run_that_waits_at_the_cluster_is_stopped_and_never_begins(bench: SlurmBench) -> None:
+    run = bench.prepare(bench.script("echo up"), "mb-waits-1")
+    bench.cluster.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        pool, result = in_background(bench, run)
+        with pool:
+            wait_until(lambda: bench.cluster.jobs().get(run.name) == "PENDING")
+            bench.engine.stop(run.name, "enough")
+            assert result() == Ended(None, interrupted="enough")
+        wait_until(lambda: bench.cluster.jobs()[run.name] == "CANCELLED")
+    finally:
+        bench.cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    assert not (run.workdir / "slurm" / "begun").exists()
+
+
+def test_a_script_that_comes_too_late_does_nothing(bench: SlurmBench) -> None:
+    run = bench.prepare(bench.script("echo up; touch $2/ran"))
+    assert bench.engine.run(run, lambda _: None) == Ended(0, "up")
+    before = {path.name: path.stat().st_mtime_ns for path in (run.workdir / "slurm").iterdir()}
+    (run.output / "ran").unlink()
+    script = str(run.workdir / "slurm" / "job.sh")
+    bench.cluster.ask("sbatch", "--job-name=late", "--output=/dev/null", "--chdir=/", script)
+    wait_until(lambda: bench.cluster.jobs().get("late") == "FAILED", 20.0)
+    assert list(run.output.iterdir()) == []
+    assert {path.name: path.stat().st_mtime_ns for path in (run.workdir / "slurm").iterdir()} == before
+
+
+def test_a_processor_cannot_reach_the_marks(bench: SlurmBench) -> None:
+    ended, _ = bench.shell('ls -A slurm; echo "0 exit 1 0 n1" > slurm/end || echo closed; exit 3')
+    assert (ended.exit_code, ended.last_line) == (3, "closed")
+
+
+def test_what_no_shell_may_read_as_its_own(bench: SlurmBench) -> None:
+    """Words of a processor reach it as they are, also those that a shell would take for a command."""
+    words = ("$(touch /tmp/mb-never)", "`id`", "a'b\"c", "*", "; exit 9", "line\nline", "-n", "")
+    run = bench.prepare((*bench.script('for each; do printf "%s|" "$each"; done > "$MAGICKBOX_OUTPUT/words"'), *words))
+    run = replace(run, processor=replace(run.processor, environment=(("TRICK", "'; touch /tmp/mb-never; '"),)))
+    assert bench.engine.run(run, lambda _: None).exit_code == 0
+    assert (run.output / "words").read_text().split("|")[: len(words)] == list(words)
+    assert not Path("/tmp/mb-never").exists()
+
+
+def test_a_slurm_that_says_nothing_keeps_nothing_from_its_end(
+    bench: SlurmBench, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr("magickbox.engines.slurm_watch.SILENT", 2.0)
+    run = bench.prepare(bench.script('echo up; while ! [ -e "$2/go" ]; do sleep 0.1; done; echo over'), "mb-silent-1")
+    pool, result = in_background(bench, run)
+    with pool:
+        wait_until(lambda: bool(run.log.exists() and run.log.read_text()))
+        bench.cluster.pause("slurmctld")
+        try:
+            wait_until(lambda: any("silent for" in told for told in bench.told), 40.0)
+            assert bench.told[0].startswith("Slurm does not answer: squeue took more than")
+            assert bench.engine.refusal(run.processor) is not None, "nothing is submitted now"
+            (run.output / "go").touch()
+            assert result() == Ended(0, "over")
+        finally:
+            bench.cluster.go_on("slurmctld")
+    wait_until(lambda: bench.engine.refusal(run.processor) is None, 20.0)
+
+
+SAID = {
+    "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified": False,
+    "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition name "
+    "specified": False,
+    "sbatch: error: Batch job submission failed: Invalid qos specification": False,
+    "sbatch: error: Batch job submission failed: User's group not permitted to use this partition": False,
+    "sbatch: error: Memory specification can not be satisfied\nsbatch: error: Batch job submission failed: Requested "
+    "node configuration is not available": True,
+    "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)": True,
+    "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_sbatch_says_is_the_processors_the_clusters_or_no_answer(
+    said: str, tmp_path: Path
+) -> None:  # fmt: skip
+    """An account that is not there can only be had from a cluster with accounting; its words are known."""
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    client = SlurmClient({"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    with pytest.raises((Refused, EngineDown)) as caught:
+        client.submit([], tmp_path / "job.sh")
+    assert (caught.value.lasting if isinstance(caught.value, Refused) else None) == SAID[said]
+    assert "sbatch: error" not in str(caught.value)

@@ -23,8 +23,13 @@ class ChoosingEngine:
         conventions: Mapping[str, Convention],
         box: Path,
         limits: Limits,
+        takes_images: bool = False,
     ) -> None:
-        """``scripts`` runs what has no image, ``conventions`` are by their names, ``limits`` the box's default."""
+        """``scripts`` runs what has no image, ``conventions`` are by their names, ``limits`` the box's default.
+
+        ``takes_images``: it runs the others too.
+        """
+        self._takes_images = takes_images
         self._scripts, self._images, self._conventions = scripts, images, conventions
         self._containers = ContainerEngine(images.finder, images, self._convention, box, limits)
 
@@ -77,7 +82,7 @@ class ChoosingEngine:
         convention.read_back(run, ended)
 
     def _of(self, processor: Processor) -> Engine:
-        return self._scripts if processor.image is None else self._containers
+        return self._scripts if processor.image is None or self._takes_images else self._containers
 
     def _convention(self, run: Run) -> Convention:
         return self._conventions[self._name_of(run)]

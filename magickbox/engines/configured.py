@@ -1,16 +1,20 @@
-"""The engine for what has no image, as the settings want it: this machine, or a Slurm cluster."""
+"""The engine as the settings want it: this machine, or a Slurm cluster; for scripts and for containers."""
 
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from magickbox.config import Settings
-from magickbox.engine import Engine
+from magickbox.convention import Convention
+from magickbox.engines.choosing import ChoosingEngine
+from magickbox.engines.images import Images
 from magickbox.engines.local import LocalEngine, clean_environment
 from magickbox.engines.protection import Protection, python_places
 from magickbox.engines.slurm import ClusterSettings, SlurmEngine
 from magickbox.engines.slurm_client import SlurmClient
+from magickbox.engines.slurm_container import NodeContainers
 from magickbox.engines.slurm_request import Place, place_of
 from magickbox.engines.slurm_trial import Trial
 from magickbox.engines.slurm_verdict import Patience
@@ -23,13 +27,14 @@ TRIAL = 60.0  # seconds until a node that has not answered is told
 
 
 def engine_of(
-    settings: Settings, environment: Mapping[str, str], data: Path, protection: Protection, note: Note
-) -> Engine:
+    settings: Settings, environment: Mapping[str, str], data: Path, protection: Protection, note: Note, images: Images,
+    conventions: Mapping[str, Convention],
+) -> ChoosingEngine:  # fmt: skip
     """The engine; ``data`` is the data folder, and ``note`` gets what a person should know of a cluster."""
     interpreter = Path(sys.executable)
-    clean = clean_environment(environment, interpreter)
+    clean, limits = clean_environment(environment, interpreter), protection.limits
     if settings.engine == "local":
-        return LocalEngine(clean, data, protection)
+        return ChoosingEngine(LocalEngine(clean, data, protection), images, conventions, data, limits)
     wanted = ClusterSettings(
         Place(settings.slurm_partition, settings.slurm_account),
         settings.sandbox,
@@ -40,7 +45,10 @@ def engine_of(
     def tell(why: str) -> None:
         note("warning", "cluster", {"reason": why})
 
-    return SlurmEngine(SlurmClient(environment), clean, data, lambda name: workdir(data, name), wanted, tell)
+    containers = NodeContainers(images, conventions, settings.slurm_containers, data, data.absolute() / "state")
+    place, client = partial(workdir, data), SlurmClient(environment)
+    cluster = SlurmEngine(client, clean, data, place, wanted, tell, containers)
+    return ChoosingEngine(cluster, images, conventions, data, limits, takes_images=True)
 
 
 def workdir(data: Path, name: str) -> Path:

@@ -61,7 +61,7 @@ def command_line(
     limits: Limits,
 ) -> list[str]:
     """The whole command that starts a run and waits for its end."""
-    variables = _variables(run, stage, memory)
+    told = variables(run, stage, memory)
     return [
         *cli.words, "run", "--name", run.name, "--label", f"{BOX}={box}", "--label", f"{RUN}={run.name}",
         "--pull=never", "--init", "--read-only", "--cap-drop", "all",
@@ -75,8 +75,8 @@ def command_line(
         *(["--mount", "type=tmpfs,dst=/tmp,chown=true,notmpcopyup"] if cli.is_podman
           else ["--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"]),  # noqa: S108  the container's own
         *_scratch(cli, stage),
-        *(part for mount in _mounts(run, stage, memory) for part in ("--mount", mount)),
-        *(part for key, value in variables.items() for part in ("--env", f"{key}={value}")),
+        *(part for mount in mounts(run, stage, memory) for part in ("--mount", mount)),
+        *(part for key, value in told.items() for part in ("--env", f"{key}={value}")),
         *(["--workdir", stage.workdir] if stage.workdir is not None else []),
         *(["--shm-size", str(stage.shared_memory)] if stage.shared_memory is not None else []),
         *(["--entrypoint", stage.command[0]] if stage.command else []),
@@ -133,14 +133,15 @@ def _scratch(cli: ContainerCli, stage: Stage) -> list[str]:
     return [part for folder in stage.scratch for part in ("--mount", f"type=tmpfs,dst={folder},chown=true")]
 
 
-def _mounts(run: Run, stage: Stage, memory: Path | None) -> list[str]:
-    mounts = [_mount(run.input, stage.input, "ro"), _mount(run.output, stage.output)]
-    mounts += [_mount(run.processor.folder, IN_IMAGE, "ro")]
+def mounts(run: Run, stage: Stage, memory: Path | None) -> list[str]:
+    """What a container shows of a run, each as podman, docker and Apptainer read it."""
+    found = [_mount(run.input, stage.input, "ro"), _mount(run.output, stage.output)]
+    found += [_mount(run.processor.folder, IN_IMAGE, "ro")]
     if (run.workdir / "info.json").exists():
-        mounts.append(_mount(run.workdir / "info.json", INFO, "ro"))
+        found.append(_mount(run.workdir / "info.json", INFO, "ro"))
     if memory is not None and stage.memory is not None:
-        mounts.append(_mount(memory, stage.memory))
-    return mounts
+        found.append(_mount(memory, stage.memory))
+    return found
 
 
 def _mount(source: Path, target: str, *more: str) -> str:
@@ -152,7 +153,8 @@ def _quoted(part: str) -> str:
     return '"' + part.replace('"', '""') + '"' if any(c in part for c in ',"\n') else part
 
 
-def _variables(run: Run, stage: Stage, memory: Path | None) -> Mapping[str, str]:
+def variables(run: Run, stage: Stage, memory: Path | None) -> Mapping[str, str]:
+    """The environment of a run in a container, beside what its image sets."""
     return {
         **({} if stage.as_root else {"HOME": "/tmp"}),  # noqa: S108
         "TMPDIR": "/tmp",  # noqa: S108

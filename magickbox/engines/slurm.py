@@ -18,13 +18,14 @@ from magickbox.engine import Ended, Run
 from magickbox.engines import slurm_end, slurm_order, slurm_request
 from magickbox.engines.output_log import OutputLog
 from magickbox.engines.slurm_client import Refused, SlurmClient
+from magickbox.engines.slurm_container import NodeContainers
 from magickbox.engines.slurm_marks import Marks
+from magickbox.engines.slurm_order import Writer
 from magickbox.engines.slurm_request import Place, place_of
 from magickbox.engines.slurm_script import NodeSandbox
 from magickbox.engines.slurm_verdict import Lost, Patience
 from magickbox.engines.slurm_watch import Rhythm, Watch, Watched
 from magickbox.errors import EngineDown, GoesOn
-from magickbox.jobfolder import remove_tree
 from magickbox.processor import Processor
 
 AT_ONCE = 4  # sbatch calls: a controller has better things to do than to serve two hundred
@@ -54,13 +55,15 @@ class SlurmEngine:
         workdir_of: Callable[[str], Path],
         settings: ClusterSettings,
         tell: Callable[[str], None],
+        containers: NodeContainers | None = None,
     ) -> None:
         """``environment`` is what every processor gets; ``box`` is the data folder, which the nodes see under the same
         path; ``workdir_of`` finds the folder of a run by its name; ``tell`` gets what a person should know."""
-        self._client, self._environment, self._box = client, dict(environment), str(box.absolute())
-        self._workdir_of, self._settings = workdir_of, settings
+        self._client, self._workdir_of, self._settings = client, workdir_of, settings
+        self._box = str(box.absolute())
         self._comment = f"magickbox-{hashlib.sha256(self._box.encode()).hexdigest()[:24]}"
-        self._sandbox = NodeSandbox(settings.sandbox, box, settings.shows)
+        sandbox = NodeSandbox(settings.sandbox, box, settings.shows)
+        self._writer = Writer(environment, self._box, sandbox, containers, settings.patience.beat)
         self._watch = Watch(client, self._comment, settings.patience, settings.rhythm, tell)
         self._submitting = threading.BoundedSemaphore(AT_ONCE)
 
@@ -68,9 +71,7 @@ class SlurmEngine:
         """Why a processor has to wait: no Slurm, or a partition or account that is not there."""
         if (name := self._client.missing()) is not None:
             return f"{name} is not installed on this machine (setting engine)"
-        if processor.image is not None:
-            return "it runs in a container, which the Slurm engine cannot do yet (setting engine)"
-        return self._watch.doubted(str(self._place(processor)))
+        return self._writer.refusal(processor) or self._watch.doubted(str(self._place(processor)))
 
     def run(self, run: Run, started: Callable[[dict[str, object]], None]) -> Ended:
         """Run to the end; see ``engine.Engine.run``."""
@@ -78,7 +79,7 @@ class SlurmEngine:
         try:
             with contextlib.closing(OutputLog(run.log, run.log_limit)) as log:
                 watched.log = log
-                refused = self._prepared(watched) or self._submitted(watched, started)
+                refused = self._writer.write(watched) or self._submitted(watched, started)
                 return refused or self._attend(watched, log)
         finally:
             self._leave(watched)
@@ -142,15 +143,10 @@ class SlurmEngine:
             watched.log = None
         self._watch.leave(watched.run.name)
         if not watched.left:
-            with contextlib.suppress(OSError):
-                remove_tree(watched.run.workdir / "tmp")
+            self._writer.tidy(watched.run)
 
     def _place(self, processor: Processor) -> Place:
         return place_of(processor, self._settings.place)
-
-    def _prepared(self, watched: Watched) -> Ended | None:
-        """Write the script; what keeps it from being written ends the run."""
-        return slurm_order.write(watched, self._environment, self._box, self._sandbox, self._settings.patience.beat)
 
     def _submitted(self, watched: Watched, started: Callable[[dict[str, object]], None]) -> Ended | None:
         """Give the job to Slurm, told before and after: in between it is found by its name."""
@@ -159,6 +155,7 @@ class SlurmEngine:
         options = slurm_request.options(run, place, self._comment)
         handle = {"engine": "slurm", "slurm": run.name, "timeout": run.timeout, "place": str(place)}
         handle |= {"resources": dict(run.processor.resources), "sandbox": self._settings.sandbox}
+        handle |= {"image": run.processor.image} if run.processor.image is not None else {}
         started(handle)
         try:
             with self._submitting:

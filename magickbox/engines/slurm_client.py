@@ -12,7 +12,17 @@ from pathlib import Path
 
 from magickbox.errors import EngineDown
 
-INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_CLUSTERS", "TZ")
+INHERITED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SLURM_CONF",
+    "SLURM_CLUSTERS",
+    "TZ",
+    "CONTAINERS_CONF",
+    "APPTAINER_CACHEDIR",
+)
 ANSWER = 20.0  # seconds for a question that costs milliseconds
 LONGEST = 300
 FIELDS = (

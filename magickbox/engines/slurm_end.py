@@ -11,6 +11,7 @@ from magickbox.bytesize import in_bytes, shown
 from magickbox.engine import Ended, Run
 from magickbox.engines import start_trouble
 from magickbox.engines.attended import out_of_time
+from magickbox.engines.container_end import NOT_EXECUTED
 from magickbox.engines.limits import Events, Limits, verdict
 from magickbox.engines.slurm_client import AtCluster
 from magickbox.engines.slurm_marks import End
@@ -27,6 +28,9 @@ def of_end(run: Run, end: End, hint: AtCluster | None, last_line: str) -> Ended:
         return Ended(None, interrupted=f"the sandbox is required, and none works on node {end.node}", not_begun=True)
     if end.why == "unseen":
         why = f"node {end.node} does not see the processor's folder {run.processor.folder}"
+        return Ended(None, interrupted=why, not_begun=True)
+    if end.why == "noimage":
+        why = f"node {end.node} cannot bring the image {run.processor.image}: {last_line or 'it says nothing'}"
         return Ended(None, interrupted=why, not_begun=True)
     if end.why == "trouble":
         return Ended(None, interrupted=f"node {end.node} has no room for temporary files", not_begun=True)
@@ -83,6 +87,8 @@ def _count(folder: Path) -> int:
 def _never_began(run: Run, end: End, last_line: str) -> Ended | None:
     """The program was not there, or not one for this machine; None if it was started."""
     command = run.processor.command[0] if run.processor.command else ""
+    if run.processor.image is not None:
+        return _not_contained(command, end, last_line)
     if end.began and not (end.code in ENV_FAILED and last_line.startswith("env: ")):
         return None
     is_about_it = last_line.startswith(("env: ", "bwrap: execvp")) or last_line.endswith("Argument list too long")
@@ -92,6 +98,18 @@ def _never_began(run: Run, end: End, last_line: str) -> Ended | None:
         return Ended(None, trouble=problem if "/" in command else f"{problem}, on node {end.node}")
     why = f"node {end.node} could not start it: {last_line or 'it says nothing'}"
     return Ended(None, interrupted=why, not_begun=True)
+
+
+def _not_contained(command: str, end: End, last_line: str) -> Ended | None:
+    """The same for a container, which its program ends with 125 to 127 if it, or the image's program, cannot start."""
+    if end.code not in ENV_FAILED:
+        return None
+    if (told := NOT_EXECUTED.search(last_line)) is not None:
+        return Ended(None, last_line, trouble=f"could not start: {command or 'its program'}: {told[1]}")
+    if last_line.startswith(("Error: ", "FATAL: ")):
+        why = f"node {end.node} could not start the container: {last_line.partition(': ')[2]}"
+        return Ended(None, interrupted=why, not_begun=True)
+    return None
 
 
 def _memory(run: Run) -> str:

@@ -28,6 +28,10 @@ keep() {
 
 # Processes of the run are found by what stands in their environment, wherever they are in the tree.
 tell() {
+    if [ -n "$container" ]; then
+        contained kill --signal "$1" "$name" > /dev/null 2>&1
+        return
+    fi
     for each in $(grep -lzxsF -e "MAGICKBOX_RUN=$name" /proc/[0-9]*/environ); do
         process=${each#/proc/}
         grep -qzxsF -e "MAGICKBOX_BOX=$box" "$each" && kill -s "$1" "${process%/environ}" 2> /dev/null
@@ -52,6 +56,11 @@ clock() {
 }
 pulse() { while :; do nap "$beat"; : > "$marks/alive"; done; }
 
+if ! bring > /dev/null 2>> "$marks/log"; then
+    put end "125 noimage 0 0 $node"
+    rm -rf "$scratch"
+    exit 73
+fi
 keep < "$scratch/out" 2> /dev/null &
 # shellcheck disable=SC2154  # set above
 command_line > "$scratch/out" 2>&1 < /dev/null &
@@ -71,6 +80,7 @@ case $code in 137 | 143) [ -e "$marks/clock" ] || sleep 1 ;; esac  # Slurm signa
 kill "$clock" $ender 2> /dev/null
 tell KILL
 kill -s KILL "-$run" 2> /dev/null
+if [ -n "$container" ]; then contained rm --force --volumes "$name" > /dev/null 2>&1; fi
 tries=0
 while [ ! -e "$scratch/kept" ] && [ "$tries" -lt 20 ]; do
     sleep 0.1

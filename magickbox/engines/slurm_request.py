@@ -10,6 +10,8 @@ from magickbox.processor import Processor
 
 WIND_UP = 120.0  # seconds beyond a run's own time limit until Slurm ends it: the script does it sooner, and says so
 
+BRINGING = 1800.0  # seconds more, if a node may have to bring an image first
+
 
 @dataclass(frozen=True)
 class Place:
@@ -59,7 +61,8 @@ def asked(run: Run, place: Place) -> str:
 
 
 def _minutes(run: Run) -> int:
-    return math.ceil((run.timeout + run.stop_grace + WIND_UP) / 60)
+    bringing = BRINGING if run.processor.image is not None else 0.0
+    return math.ceil((run.timeout + run.stop_grace + WIND_UP + bringing) / 60)
 
 
 def _resources(processor: Processor) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from magickbox.engine import Run
 from magickbox.engines import etc_files
 from magickbox.engines.bubblewrap import SYSTEM, WALLS, Bubblewrap
+from magickbox.engines.slurm_container import InContainer
 from magickbox.engines.slurm_marks import FOLDER
 
 PRIVATE = {"ssl": ("ssl/certs", "ssl/openssl.cnf"), "pki": ("pki/tls/certs", "pki/ca-trust")}  # keys lie beside these
@@ -46,19 +47,34 @@ class NodeSandbox:
         return before, [*told[at + 3 :], "--tmpfs", marks, "--remount-ro", marks]
 
 
-def text(
-    run: Run, command: Sequence[str], environment: Mapping[str, str], sandbox: NodeSandbox, beat: float
-) -> str:  # fmt: skip
-    """The whole script; raises ValueError for what cannot stand in one. ``beat`` is seconds between signs of life."""
+def text(run: Run, frame: Sequence[str], box: str, beat: float) -> str:
+    """The whole script, around a ``frame`` from below; raises ValueError for what cannot stand in one.
+
+    ``box`` tells this box's processes from another's, ``beat`` is seconds between signs of life.
+    """
     values: dict[str, object] = {
-        "work": run.workdir.absolute(), "name": run.name, "box": environment["MAGICKBOX_BOX"], "limit": run.timeout,
+        "work": run.workdir.absolute(), "name": run.name, "box": box, "limit": run.timeout,
         "grace": run.stop_grace, "most": max(run.log_limit - 8192, 0), "beat": beat,
         "processor": run.processor.folder.absolute(),
     }  # fmt: skip
     head = [f"{key}={_quoted(str(value))}" for key, value in values.items()]
     common = resources.files("magickbox").joinpath("engines", "slurm_job.sh").read_text("utf-8")
-    lines = ["#!/bin/sh", "# Written by magickbox; what this leaves beside OUTPUT it reads.", *head]
-    return "\n".join([*lines, *_sandbox(sandbox.setting), *_function(run, command, environment, sandbox), common])
+    return "\n".join(
+        ["#!/bin/sh", "# Written by magickbox; what this leaves beside OUTPUT it reads.", *head, *frame, common]
+    )
+
+
+def of_script(
+    run: Run, command: Sequence[str], environment: Mapping[str, str], sandbox: NodeSandbox
+) -> list[str]:  # fmt: skip
+    """What of the script is its own if a program of the node runs, in a sandbox or not."""
+    return ["container= ", "bring() { :; }", *_sandbox(sandbox.setting), *_function(run, command, environment, sandbox)]
+
+
+def of_container(inside: InContainer) -> list[str]:
+    """The same if it runs in a container."""
+    start = f"command_line() {{ exec setsid {_words(inside.command)}; }}"
+    return ["sandboxed= required= container= ", *inside.lines, start]
 
 
 def _sandbox(setting: str) -> list[str]:

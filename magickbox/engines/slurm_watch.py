@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from magickbox.engine import Run
 from magickbox.engines.output_log import OutputLog
-from magickbox.engines.slurm_client import AtCluster, SlurmClient
+from magickbox.engines.slurm_client import SlurmClient
 from magickbox.engines.slurm_marks import Marks
 from magickbox.engines.slurm_verdict import Course, Lost, Patience, judge
 from magickbox.errors import EngineDown, MagickboxError
@@ -194,6 +194,8 @@ class Watch:
 
     def _ask(self, entries: list[Watched]) -> None:
         asked = time.monotonic()
+        with self._lock:
+            unwanted = set(self._unwanted)  # those of which the answer can tell
         try:
             rows = self._client.queue(self._comment)
         except EngineDown as exc:
@@ -206,7 +208,11 @@ class Watch:
             each.course.ask(by_name.get(each.run.name), asked)
             each.id = each.id or (by_name[each.run.name].id if each.run.name in by_name else None)
             self._tell_wait(each, asked)
-        self._cancel_unwanted(rows)
+        self._client.cancel([row.id for row in rows if row.name in unwanted and row.is_active])
+        with self._lock:
+            self._unwanted -= unwanted
+            if self._unwanted:  # came meanwhile
+                self._ask_at = asked
         self._try_doubts()
 
     def _silence(self, why: str, asked: float) -> None:
@@ -225,13 +231,6 @@ class Watch:
         if hint is not None and waits and each.told != hint.reason and each.log is not None:
             each.told = hint.reason
             each.log.say(f"waits at the cluster as job {hint.id}: {hint.reason}")
-
-    def _cancel_unwanted(self, rows: list[AtCluster]) -> None:
-        with self._lock:
-            unwanted = set(self._unwanted)
-        self._client.cancel([row.id for row in rows if row.name in unwanted and row.is_active])
-        with self._lock:
-            self._unwanted -= unwanted
 
     def _try_doubts(self) -> None:
         with self._lock:
