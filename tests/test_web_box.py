@@ -63,8 +63,11 @@ def test_where_the_machine_s_name_is_not_known_the_link_works_by_number(tmp_path
     if own_address() is None:
         pytest.skip("this machine has no network")
     with serving(tmp_path / "data", "--web-host", "0.0.0.0", people=False, window=False) as box:
-        until(lambda: any(line.startswith("            or: ") for line in box.said), what="the other link")
-        named, by_number = heard_of(box, r"first log-in: (\S+)"), heard_of(box, r"^ +or: (\S+)")
+        until(lambda: any("name is not known: " in line for line in box.said), what="the other link")
+        named, by_number = (
+            heard_of(box, r"first log-in: (\S+)"),
+            heard_of(box, r"first log-in, where that name is not known: (\S+)"),
+        )
         assert named.startswith(f"http://{socket.gethostname()}:")
         host = by_number.removeprefix("http://").partition(":")[0]
         assert not ipaddress.ip_address(host).is_loopback

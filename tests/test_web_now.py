@@ -1,6 +1,8 @@
 """The first page: what is going on, what went wrong, and the first steps with an empty box."""
 
+import ipaddress
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from magickbox.dropins.folder import read_dropins
 from magickbox.web.api.overview import Rates
 from magickbox.web.models.system import Status
 from magickbox.web.principal import Role
+from magickbox.web.whereabouts import own_address
 
 EXAMPLE = Status.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
 
@@ -44,6 +47,18 @@ def test_the_first_steps_lead_to_a_result(tmp_path: Path) -> None:
         assert found["jobs"] == {"DONE": 1}
         assert [(d["name"], d["state"], d["open"]) for d in found["destinations"]] == [("results", "idle", 0)]
         assert found["failures"] == []
+
+
+def test_a_sender_elsewhere_is_shown_an_address_that_it_can_reach(tmp_path: Path) -> None:
+    if own_address() is None:
+        pytest.skip("this machine has no network")
+    with desk(tmp_path / "data", host="0.0.0.0", port="11199") as office:
+        client = office.client(Role.VIEWER)
+        shown = client.get("/api/v1/first-steps").json()
+        assert not ipaddress.ip_address(shown["host"]).is_loopback
+        assert shown["commands"][0].startswith(f"magickbox send {shown['host']} 11199 ")
+        asked = {"Host": f"{socket.gethostname()}:8080"}  # by that name the window was found
+        assert client.get("/api/v1/first-steps", headers=asked).json()["host"] == socket.gethostname().lower()
 
 
 def test_associations_in_progress_and_what_failed(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ class Keeper:
         if told["setup"]:
             self._say(f"  first log-in: {where}setup/{told['setup']} (works once, for 24 hours)")
             if by_number:
-                self._say(f"            or: {by_number}setup/{told['setup']} (where that name is not known)")
+                self._say(f"  first log-in, where that name is not known: {by_number}setup/{told['setup']}")
 
 
 def _environment() -> dict[str, str]:

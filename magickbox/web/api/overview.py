@@ -24,6 +24,7 @@ from magickbox.web.models.overview import Destination, Failure, FirstSteps, Over
 from magickbox.web.models.system import Status
 from magickbox.web.problems import Problem
 from magickbox.web.security import Admin, In, viewer
+from magickbox.web.whereabouts import EVERYWHERE, own_address
 
 router = APIRouter(tags=["box"])
 EXAMPLE = "EXAMPLE"
@@ -109,8 +110,9 @@ def first_steps(box: Context, asked: str) -> FirstSteps:
     port, host = box.settings.port, box.settings.host
     with suppress(Problem, MagickboxError):
         host, port = box.status()["listening"]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # bound to all: one of its names or addresses is to be shown
-        host = socket.gethostname() if asked in ("127.0.0.1", "localhost", "::1", "") else asked
+    if host in EVERYWHERE:  # one of its addresses or names is to be shown
+        here = asked in ("127.0.0.1", "localhost", "::1", "")
+        host = (own_address() or socket.gethostname()) if here else asked
     found = choose(read_dropins(box.places.processors).good, EXAMPLE)
     return FirstSteps(
         host=host,
