@@ -189,8 +189,11 @@ STAGES = {
 }
 
 
+OFTEN, RARELY = ("about to submit", "submitted", "over", "result"), ("prepared", "published", "said")
+
+
 @pytest.mark.kill
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*OFTEN, *(pytest.param(each, marks=pytest.mark.soak) for each in RARELY)])
 def test_the_box_is_killed(house: House, stage: str) -> None:
     step, nth, attempt = STAGES[stage]
     house.let_go()
@@ -217,6 +220,26 @@ def test_the_box_is_killed_before_it_knows_the_number(house: House, monkeypatch:
         until(house.is_heard, what="what it prints")
         house.let_go()
         house.ends(1)
+
+
+@pytest.mark.kill
+@pytest.mark.soak
+def test_two_hundred_jobs_at_the_cluster_are_found_again(house: House, tmp_path: Path) -> None:
+    with house.box(settle=0) as box:
+        assert box.port is not None
+        for number in range(200):
+            assert send(box.port, study(tmp_path / f"study{number}", 1), "Slow").unanswered == set()
+        until(lambda: len(house.cluster.jobs()) >= 200, 180, what=f"{len(house.cluster.jobs())} jobs at the cluster")
+        box.kill()
+    began = time.monotonic()
+    with house.box():
+        until(lambda: house.log.count(" rejoin ") == 200, 10, what="all of them taken up")
+        print(f"200 jobs taken up {time.monotonic() - began:.1f} s after the start of the box")
+        house.let_go()
+        until(lambda: is_quiet(house.root), 400, what="their ends")
+    assert {(job.attempt, job.outcome) for job in all_jobs(house.root)} == {(1, "success")}
+    assert house.goal.seen.total() == 200
+    assert set(house.goal.seen.values()) == {1}
 
 
 # --- the cluster is killed, down, or paused -----------------------------------------------------------------------
@@ -342,6 +365,19 @@ def test_somebody_cancels_its_job_at_the_cluster(house: House) -> None:
         house.let_go()
         house.ends(2)
     assert "cancelled at the cluster" in house.log
+
+
+def test_a_person_cancels_what_runs(house: House) -> None:
+    with house.box() as box:
+        house.begin(box)
+        name = f"mb-{house.job.id}-1"
+        box.ask("cancel-job", house.job.id)
+        until(lambda: house.job.state.value == "HELD", what=f"the hold: {house.job}")
+        until(lambda: house.cluster.jobs()[name] not in ("RUNNING", "COMPLETING"), what=f"{house.cluster.jobs()}")
+        house.let_go()
+        box.ask("release", house.job.id)
+        house.ends(2)
+    assert house.starts() == 2
 
 
 def test_a_chain_goes_through_the_cluster_and_outlives_a_stop(house: House) -> None:
