@@ -200,3 +200,22 @@ def test_what_sbatch_says_is_the_processors_the_clusters_or_no_answer(
         client.submit([], tmp_path / "job.sh")
     assert (caught.value.lasting if isinstance(caught.value, Refused) else None) == SAID[said]
     assert "sbatch: error" not in str(caught.value)
+
+
+def test_a_sweep_ends_what_no_run_knows_and_nothing_else(bench: SlurmBench) -> None:
+    """A job of this box without a run is one that sbatch gave to the cluster after the box had given it up."""
+    run = bench.prepare(bench.script('echo up; while ! [ -e "$2/go" ]; do sleep 0.1; done'), "mb-known-1")
+    script = bench.place / "stray.sh"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    pool, result = in_background(bench, run)
+    with pool:
+        wait_until(lambda: bool(run.log.exists() and run.log.read_text()))
+        shown = bench.cluster.ask("squeue", "-h", "-n", run.name, "-O", "Comment:80").strip()
+        for name, comment in (("mb-stray-1", shown), ("mb-spared-1", shown), ("mb-foreign-1", "magickbox-other")):
+            bench.cluster.ask("sbatch", f"--job-name={name}", f"--comment={comment}", "-o", "/dev/null", str(script))
+        assert bench.engine.sweep({"mb-spared-1"}) == 1
+        (run.output / "go").touch()
+        assert result() == Ended(0, "up")
+    states = bench.cluster.jobs()
+    assert states["mb-stray-1"] in ("CANCELLED", "COMPLETING")
+    assert {states["mb-spared-1"], states["mb-foreign-1"]} <= {"PENDING", "RUNNING"}

@@ -130,9 +130,10 @@ class SlurmEngine:
 
     def sweep(self, spared: Collection[str] = ()) -> int:
         """Cancel this box's jobs that no run of it knows, nor ``spared``; return how many there were."""
-        known = self._watch.names() | set(spared)
         try:
-            found = [row for row in self._client.queue(self._comment) if row.is_active and row.name not in known]
+            rows = [row for row in self._client.queue(self._comment) if row.is_active]
+            known = self._watch.names() | set(spared)  # asked for afterwards: a run is known before it is submitted
+            found = [row for row in rows if row.name not in known]
             self._client.cancel([row.id for row in found])
         except EngineDown:
             return 0
@@ -142,7 +143,7 @@ class SlurmEngine:
         with watched.lock:
             watched.log = None
         self._watch.leave(watched.run.name)
-        if not watched.left:
+        if not watched.goes_on:
             self._writer.tidy(watched.run)
 
     def _place(self, processor: Processor) -> Place:
@@ -199,6 +200,7 @@ class SlurmEngine:
             if watched.stop is not None:
                 return self._stopped(watched, log)
             if watched.left:
+                watched.goes_on = True
                 raise GoesOn(f"{watched.run.name} goes on at the cluster as job {watched.id}")
 
     def _is_over(self, watched: Watched) -> bool:

@@ -46,6 +46,7 @@ class Watched:
     verdict: Lost | bool = False
     stop: str | None = None
     left: bool = False
+    goes_on: bool = False
     copied: int = 0
     due: float = 0.0
     told: str = ""
