@@ -18,6 +18,7 @@ from pyfakefs.helpers import reset_ids, set_uid
 from magickbox.dropins.declaration import pattern_of, validator
 from magickbox.dropins.files import WHOLE, digest, signature
 from magickbox.dropins.folder import BadDropin, Dropins, read_dropins
+from magickbox.engines.limits import Limits, limits_of
 from magickbox.job import JobPriority
 from magickbox.processor import Group, Late, Processor, choose
 from magickbox.retry import Retry
@@ -293,6 +294,13 @@ BAD: dict[str, tuple[object, str]] = {
     ),
     "name with an end of line": ({**OK, "name": "A\n"}, ", line 5, column 11, name: expected the name in listings and"),
     "memory": ({**OK, "resources": {"memory": "much"}}, ", line 6, column 15, resources.memory: expected memory as te"),
+    "digits": ({**OK, "resources": {"memory": "9" * 5000}}, ", line 6, column 15, resources.memory: expected memory a"),
+    "exabytes": ({**OK, "resources": {"file_size": "9999999T"}}, ", line 6, column 18, resources.file_size: expected"),
+    "processes": (
+        {**OK, "resources": {"processes": 1e300}},
+        ", line 6, column 18, resources.processes: expected at most 4194304, found 1e+300",
+    ),
+    "cards": ({**OK, "resources": {"gpus": 1e9}}, ", line 6, column 13, resources.gpus: expected at most 1000, found"),
     "hours": ({**OK, "hours": "nightly"}, ", line 5, column 12, hours: 'nightly' is not a time of day such as"),
     "priority": (
         {**OK, "priority": "high"},
@@ -481,3 +489,17 @@ def test_a_script_with_windows_line_ends_is_bad(place: Path) -> None:
     assert [p.name for p in found.good] == ["Well"]
     assert {bad.name for bad in found.bad} == {"Lone", "Declared"}
     assert all("its first line ends with a carriage return" in bad.problems[0] for bad in found.bad)
+
+
+def test_a_step_with_a_size_beyond_all_digits_stops_no_listing(place: Path) -> None:
+    folder(place / "Chain", {"steps": [{"command": ["./run.sh"], "resources": {"memory": "9" * 5000}}]})
+    lone(place / "Good.sh")
+    dropins = read_dropins(place)
+    assert ([one.name for one in dropins.good], [one.name for one in dropins.bad]) == (["Good"], ["Chain"])
+
+
+def test_what_is_counted_is_a_whole_number_however_it_is_written(place: Path) -> None:
+    folder(place / "ProcRSI", {**OK, "resources": {"processes": 100.0, "gpus": 1.0, "cpus": 2.0}})
+    (one,) = read_dropins(place).good
+    assert repr(one.resources) == "(('processes', 100), ('gpus', 1), ('cpus', 2.0))"
+    assert limits_of(one, Limits()).processes == 100

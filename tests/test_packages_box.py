@@ -146,12 +146,14 @@ def test_packages_and_ror_containers_run_unmodified(one: Podman, root: Path, tmp
 
 def test_a_manifest_that_is_no_file_of_a_size_to_read_is_told(one: Podman, root: Path) -> None:
     drop(root, "Huge", image=package(one, "map/huge:1", json.dumps({**NEW_APP, "x": "x" * (1 << 20)})))
+    drop(root, "Half", image=package(one, "map/half:1", {**NEW_APP, "command": "half \ud800"}))
     drop(root, "Folder", image=one.image("map/folder:1", {"etc/holoscan/app.json/x": "x"}, 'CMD ["/bin/true"]'))
     drop(root, "Declared", image=one.image("map/none:1", {}, 'CMD ["/bin/true"]'), convention="monai")
     listing = ("--processors", str(root / "processors"))
     said = cli(root, "processors", "check", *listing, code=1, engine=one.words)
     assert "PROBLEM  Huge: /etc/holoscan/app.json is no file of at most 1 MiB" in said
     assert "PROBLEM  Folder: /etc/holoscan/app.json is no file of at most 1 MiB" in said
+    assert "PROBLEM  Half: /etc/holoscan/app.json cannot be read: 'utf-8' codec can't encode" in said
     assert "PROBLEM  Declared: the image has no /etc/holoscan/app.json" in said
 
 

@@ -50,9 +50,17 @@ def test_a_flood_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(progress, "write", lambda _path, share: written.append(share))
     log = OutputLog(tmp_path / "processing.log", 1000)
     for n in range(10_000):
-        log.write(b"progress: %d/10000\n" % (n % 2 * 5000 + n // 10))
+        log.write(b"progress: %d/10000\n" % (n % 2 * 5000 + n // 10))  # to and fro
     log.close()
     assert BURST <= len(written) <= BURST + 30
+
+
+def test_the_end_of_a_flood_counts(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "processing.log", 1000)
+    for n in range(10_000):
+        log.write(b"progress: %d/10000\n" % n)
+    assert progress.read(tmp_path / progress.FILE) == pytest.approx(0.99)
+    log.close()
 
 
 def test_whatever_lies_in_the_place_of_the_file_is_harmless(tmp_path: Path) -> None:
@@ -101,7 +109,7 @@ def test_it_is_shown_while_a_processor_runs(tmp_path: Path, capsys: pytest.Captu
             assert f"{progress.shown(share)}\n" in capsys.readouterr().out
             go.with_name(f"go{gate}").touch()
         until(lambda: [job.outcome for job in all_jobs(tmp_path)] == ["success"])
-        assert box.status()["runs"] == []
+        until(lambda: box.status()["runs"] == [])  # its slot is free a moment after its outcome
         folder = tmp_path / "jobs" / run["job"]
         assert not (folder / "progress").exists()
         assert not (folder / "attempts" / "1" / "progress").exists()

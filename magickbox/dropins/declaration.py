@@ -27,6 +27,7 @@ from magickbox.schedule import read_hours
 FILE = "processor.json"
 LARGEST = 1024 * 1024
 SHOWN = 60
+COUNTED = ("gpus", "processes")  # resources that are whole numbers
 INTERPRETER = re.compile(r"(python|perl|ruby|lua)[0-9.]*|(ba|da|k|z)?sh|Rscript|node|octave|julia")
 KINDS = {
     "string": "text",
@@ -226,8 +227,10 @@ def _absolute(folder: Path, part: str) -> str:
     return os.path.normpath(folder.absolute() / part) if part.startswith("./") else part
 
 
-def _flat(told: object) -> object:
-    """An object as its JSON text: a Processor has nothing in it that can change."""
+def _flat(key: str, told: object) -> object:
+    """An object as its JSON text: a Processor has nothing in it that can change. ``4.0`` of what is counted is 4."""
+    if key in COUNTED:
+        return int(str(told).removesuffix(".0"))
     return json.dumps(told, sort_keys=True) if isinstance(told, dict) else told
 
 
@@ -254,7 +257,7 @@ def _processor(folder: Path, default: str, value: dict[str, Any]) -> Processor:
         enabled=value.get("enabled", True),
         timeout=timeout,
         environment=tuple(value.get("environment", {}).items()),
-        resources=tuple((key, _flat(told)) for key, told in value.get("resources", {}).items()),
+        resources=tuple((key, _flat(key, told)) for key, told in value.get("resources", {}).items()),
         group=Group(value["group"]) if "group" in value else None,
         settle=settle,
         max_wait=max_wait,

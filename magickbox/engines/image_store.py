@@ -165,6 +165,7 @@ def _object(path: Path, name: str) -> dict[str, Any] | str:
         return f"{name} is no file of at most 1 MiB"
     try:
         value = json.loads(path.read_bytes())
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair could not be passed on
     except (OSError, ValueError, RecursionError) as exc:
         return f"{name} cannot be read: {str(exc)[:200]}"
     return value if isinstance(value, dict) else f"{name} is no JSON object"

@@ -31,7 +31,7 @@ class OutputLog:
         self._dropped = 0
         self._tail = b""
         self._line_ended = True
-        self._progress, self._told, self._budget = path.with_name(progress.FILE), -1.0, float(BURST)
+        self._progress, self._told, self._budget = path.with_name(progress.FILE), "", float(BURST)
         self._told_at = time.monotonic()
 
     def write(self, chunk: bytes) -> None:
@@ -50,17 +50,20 @@ class OutputLog:
         text = chunk.rstrip(b"\r\n")  # a flood of empty lines must not push the last words out
         self._tail = (self._tail + text + chunk[len(text) : len(text) + 1])[-TAIL:]
         share = progress.in_output(self._tail[-len(chunk) - progress.OVERLAP :])
-        if share is not None and share != self._told:
+        if share is not None and progress.shown(share) != self._told:
             self._keep_progress(share)
 
     def _keep_progress(self, share: float) -> None:
-        """Write down how far the run says it is, not more often than a person can follow for long."""
+        """Write down how far the run says it is, not more often than a person can follow for long.
+
+        A flood that only goes forward is never too much, so its end counts, whatever silence comes after it.
+        """
         moment = time.monotonic()
         self._budget = min(float(BURST), self._budget + (moment - self._told_at) * A_SECOND)
         self._told_at = moment
         if self._budget >= 1:
             self._budget -= 1
-            self._told = share
+            self._told = progress.shown(share)
             progress.write(self._progress, share)
 
     def left_out(self, count: int, end: bytes) -> None:
