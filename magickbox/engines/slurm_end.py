@@ -91,7 +91,7 @@ def _never_began(run: Run, end: End, last_line: str) -> Ended | None:
         return _not_contained(command, end, last_line)
     if end.began and not (end.code in ENV_FAILED and last_line.startswith("env: ")):
         return None
-    is_about_it = last_line.startswith(("env: ", "bwrap: execvp")) or last_line.endswith("Argument list too long")
+    is_about_it = last_line.startswith(("env: ", "bwrap: execvp"))
     said = f"bwrap: execvp {command}: {last_line.rpartition(': ')[2]}" if is_about_it else last_line
     problem = start_trouble.of_sandboxed(command, said, hidden=False)
     if problem is not None:

@@ -1,6 +1,8 @@
 """What is handed to the cluster for a run: its script, written into the run's folder, and a trial of where it goes."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from magickbox.engines.slurm_watch import Watched
 from magickbox.errors import EngineDown
 from magickbox.jobfolder import remove_tree
 from magickbox.processor import Processor
+
+LONGEST = 128 * 1024  # bytes of one argument: what Linux takes
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Writer:
             return slurm_script.of_container(self.containers.prepared(run))
         start_trouble.refuse_text_without_interpreter(command[0])
         words = [*command, str(run.input.absolute()), str(run.output.absolute())]
+        if any(len(os.fsencode(word)) >= LONGEST for word in words):  # each shell says that in its own way
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), command[0])
         return slurm_script.of_script(run, words, _environment(run, self.environment, self.box), self.sandbox)
 
 
