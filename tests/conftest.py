@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from slurmcluster import slurm, slurm_cluster  # noqa: F401  fixtures, one cluster for all modules
 
 MOST_LEFT = 16  # what a module may open for good: modules that are imported late, worker processes of the session
 

@@ -123,6 +123,16 @@ class Cluster:
                     found.append(process)
         return found
 
+    def _scripts(self) -> list[psutil.Process]:
+        """Job scripts that go on though their step daemon is gone."""
+        spools = tuple(str(self.place / f"spool-{node}") for node in ("n1", "n2"))
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(part.startswith(spools) for part in process.cmdline()):
+                    found.append(process)
+        return found
+
     def _is_ours(self, process: psutil.Process) -> bool:
         return Path(process.cwd()).is_relative_to(self.place)
 
@@ -174,7 +184,7 @@ class Cluster:
             if name in self.processes:
                 self.go_on(name)
                 self.processes[name].terminate()
-        for process in left:
+        for process in (*left, *self._scripts()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for daemon in self.processes.values():

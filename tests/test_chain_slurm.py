@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from boxprocess import is_quiet, until
-from slurmcluster import slurm, slurm_cluster  # noqa: F401  fixtures
 from test_slurm_box import House, house  # noqa: F401  a fixture
 
 from magickbox.jobfolder import AttemptFolder

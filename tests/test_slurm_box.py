@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from boxprocess import BoxProcess, Station, all_jobs, is_quiet, running, send, set_up, station, until
-from slurmcluster import PATH, Cluster, slurm, slurm_cluster  # noqa: F401  fixtures
+from slurmcluster import PATH, Cluster
 from studies import study
 
 from magickbox.datafolder import DataFolder
@@ -117,7 +117,7 @@ class House:
 
 
 @pytest.fixture
-def house(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noqa: F811
+def house(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{PATH}")
     root = tmp_path / "data"

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from slurmcluster import PATH, Cluster, slurm, slurm_cluster  # noqa: F401  fixtures
+from slurmcluster import PATH, Cluster
 
 from magickbox.cli.main import main
 
 
 @pytest.fixture
-def place(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811  the fixture
+def place(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
     monkeypatch.setenv("PATH", PATH)
     monkeypatch.setenv("MAGICKBOX_ENGINE", "slurm")
@@ -43,7 +43,7 @@ def test_each_node_is_tried(place: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_node_that_does_not_see_the_folder_is_named(
-    slurm: Cluster, place: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811  the fixture
+    slurm: Cluster, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     slurm.kill("n2")
     slurm.start("n2", hidden=place / "data")
@@ -66,7 +66,7 @@ def test_a_partition_of_a_processor_that_is_not_there(place: Path, capsys: pytes
 
 
 def test_a_controller_that_is_down(
-    slurm: Cluster, place: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811  the fixture
+    slurm: Cluster, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     slurm.kill("slurmctld")
     code, told = check(place, capsys)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from boxprocess import all_jobs, is_quiet, running, send, set_up, station, until
 from containers import Podman, podman
-from slurmcluster import PATH, Cluster, slurm, slurm_cluster  # noqa: F401  fixtures
+from slurmcluster import PATH, Cluster
 from studies import study
 
 from magickbox.convention import Stage
@@ -37,7 +37,7 @@ def boxes_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 
 @pytest.fixture
 def root(
-    slurm: Cluster, boxes_podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811  the fixture
+    slurm: Cluster, boxes_podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:  # fmt: skip
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{PATH}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from slurmcluster import Cluster, slurm, slurm_cluster  # noqa: F401  fixtures
+from slurmcluster import Cluster
 from test_engines import (  # noqa: F401  the contract suite, collected here with this module's bench
     Bench,
     in_background,
@@ -95,7 +95,7 @@ def python() -> tuple[Path, ...]:
 
 
 @pytest.fixture
-def bench(slurm: Cluster, tmp_path: Path) -> Iterator[SlurmBench]:  # noqa: F811  the fixture
+def bench(slurm: Cluster, tmp_path: Path) -> Iterator[SlurmBench]:
     told: list[str] = []
     made = SlurmBench(engine(slurm, tmp_path, told), tmp_path, True, cluster=slurm, told=told)
     open_before = open_files()
