@@ -13,7 +13,7 @@ from callers import IMAGES, Caller
 
 from magickbox.cli.main import main
 from magickbox.datafolder import DataFolder
-from magickbox.job import Job, JobState
+from magickbox.job import Job, JobPriority, JobState
 from magickbox.ledger import Ledger, Transaction, jobs
 from magickbox.schedule import read_hours
 
@@ -210,7 +210,13 @@ def test_a_job_whose_run_is_to_be_made_again_waits_for_that_over_a_restart(tmp_p
         until(lambda: [job.outcome for job in of(tmp_path, "Other")] == ["success"])
         (later,) = of(tmp_path, "Later")
         assert (later.state, later.attempt) == (JobState.READY, 1)
+        box.ask("urgent", later.id)
+        (now_is,) = of(tmp_path, "Later")
+        assert (now_is.priority, now_is.reason) == (JobPriority.URGENT, later.reason), "it waits as before"
         box.ask("hold", later.id)
+        held = of(tmp_path, "Later")[0].reason
+        box.ask("normal", later.id)
+        assert of(tmp_path, "Later")[0].reason == held != later.reason
         box.ask("release", later.id)
         until(lambda: [job.outcome for job in of(tmp_path, "Later")] == ["failed"], what="at once, as it was released")
 

@@ -57,6 +57,9 @@ def prioritize(tx: Transaction, job: str, priority: JobPriority, who: str) -> No
         raise ForbiddenMove(f"{job} is {found.state}; only a job that is still to run can be made {priority}")
     tx.execute("UPDATE jobs SET priority = ? WHERE id = ?", (priority, job))
     jobs.note(tx, job, f"made {priority} by {who}", who)
+    if found.state is not JobState.READY or found.not_before is not None or found.priority is priority:
+        # What keeps it waiting, by another word than this, is not said again by itself.
+        tx.execute("UPDATE jobs SET reason = ? WHERE id = ?", (found.reason, job))
 
 
 def failures(tx: Transaction, job: str) -> int:
