@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test serve check lint bench bench-window editor soak vm clean
+.PHONY: demo test serve check lint bench bench-window pictures editor soak vm clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("magickbox needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -41,6 +41,9 @@ bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it 
 
 editor:                        ## bundles the editor of the rules again; needs node and npm
 	cd editor && npm ci && npm run build
+
+pictures: $(VENV)/.test       ## the pictures of the window in docs/pictures; needs Debian's chromium
+	$(BIN)/python bench/screenshots.py
 
 bench-window: $(VENV)/.test   ## how fast the window answers with 50,000 jobs of 500 instances
 	$(BIN)/python bench/window.py --jobs 50000

@@ -142,6 +142,16 @@ def test_a_chapter_begins_with_what_is_in_it(chapter: Path) -> None:
     assert [mark.lstrip("- ") + name for mark, name in listed] == parts[::2]
 
 
+PICTURES = sorted((ROOT / "docs" / "pictures").glob("*"))
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.name)
+def test_a_picture_is_shown_and_small(picture: Path) -> None:
+    assert any(f"pictures/{picture.name})" in chapter.read_text(encoding="utf-8") for chapter in CHAPTERS)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert picture.stat().st_size < 150_000
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(chapter: Path) -> None:
     for target in re.findall(r"\]\((?!http)(.*?)\)", chapter.read_text(encoding="utf-8")):
