@@ -96,9 +96,10 @@ class Waitlist:
         return list(self._lines)
 
     def add(self, waiting: Waiting) -> None:
-        """Put a job into its line; one that is there already stays, if it is to stand there still."""
+        """Put a job into its line; one that is there already keeps its place, if it is to stand there still."""
         was = self._all.get(waiting.job)
         if was is not None and was.line == waiting.line:
+            self._renew(waiting, was)
             return
         self.remove(waiting.job)
         self._all[waiting.job] = waiting
@@ -106,6 +107,12 @@ class Waitlist:
         heapq.heappush(line.jobs, (waiting.born, waiting.job))
         if line.told is not None:
             line.untold.append(waiting.job)
+
+    def _renew(self, waiting: Waiting, was: Waiting) -> None:
+        """One that was held and released meanwhile has another reason: what is said of its line is news to it."""
+        self._all[waiting.job] = waiting
+        if waiting.reason != was.reason:
+            self._lines[waiting.line].untold.append(waiting.job)
 
     def remove(self, job: str) -> None:
         """Take a job out; what is not there is no error."""

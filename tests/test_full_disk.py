@@ -3,6 +3,7 @@
 The data folder is a small tmpfs, so that the disk is really full; mounting it needs root.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -141,6 +142,30 @@ def test_a_processor_that_fills_the_disk(tmp_path: Path, small_disk: Path) -> No
             assert send(box.port, study(tmp_path / "two", 2)).unanswered == set()
             until(lambda: is_quiet(root), what="the other job is done")
         assert sorted(j.state for j in all_jobs(root)) == [JobState.DONE, JobState.HELD]
+
+
+@pytest.mark.parametrize("code", [0, 75])
+@pytest.mark.parametrize("in_chain", [False, True])
+@pytest.mark.parametrize("small_disk", [60], indirect=True)
+def test_what_filled_the_disk_does_not_keep_the_box_from_saying_so(
+    tmp_path: Path, small_disk: Path, in_chain: bool, code: int
+) -> None:
+    root = small_disk / "data"
+    set_up(root, 1)
+    greedy = root / "processors" / "FILL"
+    greedy.mkdir()
+    (greedy / "run.sh").write_text(f'#!/bin/sh\ncat /dev/zero > "$2/fill" 2>/dev/null\nexit {code}\n')
+    (greedy / "run.sh").chmod(0o755)
+    what = {"command": ["./run.sh"]}
+    (greedy / "processor.json").write_text(json.dumps({"steps": [what, what]} if in_chain else what))
+    with running(root, settings={"min_free": "4M"}) as box:
+        assert box.port is not None
+        assert send(box.port, study(tmp_path / "one", 2), called="FILL").unanswered == set()
+        until(lambda: any("interrupted" in job.reason for job in all_jobs(root)), 40, "it is written down")
+        [job] = all_jobs(root)
+        box.ask("hold", job.id)
+        until(lambda: [job.state for job in all_jobs(root)] == [JobState.HELD], 40, "the job is held")
+    assert _room(small_disk) > 30 * MB, "what it wrote is gone"
 
 
 @pytest.mark.parametrize("small_disk", [160], indirect=True)

@@ -270,3 +270,14 @@ def test_which_failures_pass() -> None:
     ]
     assert causes == ["timeout", "oom", "oom", None, "exit:75", "exit:137", None]
     assert Retry(1, ("exit:75",)).cause(None, None) is None
+
+
+def test_one_that_was_held_and_released_meanwhile_is_told_again_what_its_line_waits_for() -> None:
+    waitlist = Waitlist()
+    waitlist.add(waiting("1", "A"))
+    waitlist.add(waiting("2", "A"))
+    assert waitlist.untold(A, "it is bad", 10) == ["1", "2"]
+    waitlist.add(waiting("2", "A", reason="released"))
+    waitlist.add(waiting("1", "A", reason="it is bad"))
+    assert waitlist.untold(A, "it is bad", 10) == ["2"]
+    assert waitlist.untold(A, "it is bad", 10) == []

@@ -229,6 +229,7 @@ class ChainEngine:
             steps.clear(at.folder)
             return replace(ended, interrupted=f"{at.words}: {ended.interrupted}")
         if ended.exit_code != 0 and ended.trouble is None and not self._has_room():
+            attempts.clear(at.folder, keep_output=False)  # else the ledger may have no room to say so
             return Ended(None, interrupted=f"{at.words}: the disk ran full (exit code {ended.exit_code})")
         said = attempts.read_said(at.folder)
         sealed = attempts.seal(at.folder, ended.met)

@@ -153,8 +153,10 @@ class Runner:
             yield
         except GoesOn:
             raise
-        except BaseException:
+        except BaseException as exc:
             self._clear(attempt, leftovers)
+            if isinstance(exc, DiskFull) or (isinstance(exc, OSError) and attempts.is_shortage(exc)):
+                steps.give_room(attempt)
             raise
         self._clear(attempt, leftovers)
 

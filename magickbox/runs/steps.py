@@ -62,6 +62,14 @@ def _drop_unfinished(top: AttemptFolder) -> None:
             top.step(k).token.unlink(missing_ok=True)
 
 
+def give_room(top: AttemptFolder) -> None:
+    """Remove what a run left that is to be made again: on a full disk nothing could be written down else."""
+    with suppress(OSError):
+        top.result.unlink(missing_ok=True)  # first: without OUTPUT it must not count
+        _drop_unfinished(top)
+        remove_tree(top.output)
+
+
 def numbers(top: AttemptFolder) -> list[int]:
     """The steps that have a folder, from 1 on."""
     with suppress(OSError):
