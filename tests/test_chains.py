@@ -307,8 +307,8 @@ def test_a_step_has_its_time_and_the_whole_has_its(tmp_path: Path) -> None:
     slow = {"run": "sleep 30", "timeout": 0.5}
     _, outcome = bench.go(chain(tmp_path, ADD.format("a"), slow))
     assert outcome.message == "step 2 of 2 (2): out of time after 0.5 s"
-    _, outcome = bench.go(chain(tmp_path, f"sleep 0.6; {ADD.format('a')}", "sleep 30", timeout=1))
-    assert outcome.message == "step 2 of 2 (2): the whole chain is out of time after 1 s"
+    _, outcome = bench.go(chain(tmp_path, ADD.format("a"), "sleep 30", timeout=3))
+    assert outcome.message == "step 2 of 2 (2): the whole chain is out of time after 3 s"
     bench = Bench(tmp_path / "default", timeout=0.5)
     _, outcome = bench.go(chain(tmp_path / "default", "sleep 30"))
     assert outcome.message == "step 1 of 1 (1): out of time after 0.5 s"
