@@ -285,6 +285,12 @@ def test_memory_in_temporary_files_of_memory_counts(house: House) -> None:
     assert ended.trouble == "out of memory (limit 256 MB)"
 
 
+def test_whatever_goes_wrong_at_its_start_leaves_nothing(house: House) -> None:
+    """The fixture looks for what is left; no processor.json may ask for so much."""
+    with pytest.raises(OverflowError):
+        house.python("print(1)", resources=(("file_size", "99999999999T"),))
+
+
 def test_a_limit_of_its_own_wins(house: House) -> None:
     needs_groups(house)
     assert house.python(EAT, resources=(("memory", "64M"),)).trouble == "out of memory (limit 64 MB)"

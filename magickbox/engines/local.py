@@ -143,7 +143,7 @@ class LocalEngine:
                 group.add(process.pid)
             restrain(process.pid, limits, group is not None)
             return Child(process, log, sandbox is not None)
-        except OSError:
+        except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             leftovers.end_all(Kin(self._marks(run.name), process.pid))
             process.wait()
