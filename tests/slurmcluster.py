@@ -5,6 +5,7 @@ Everything of it lies in one folder and listens on free ports of this machine: m
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -241,7 +242,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def _made(place: Path) -> Cluster:
-    host, user = socket.gethostname().split(".")[0], os.popen("id -un").read().strip()
+    host, user = socket.gethostname().split(".")[0], pwd.getpwuid(os.getuid()).pw_name
     ports = {name: _free_port() for name in ("slurmctld", "n1", "n2")}
     place.chmod(0o755)
     (place / "state").mkdir()

@@ -31,7 +31,7 @@ def members() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if child.is_running() and "magickbox.scp.member" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and "magickbox.scp.member" in child.cmdline()
     ]
 
 
