@@ -27,7 +27,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 test: lint                    ## everything that CI runs
-	$(BIN)/pytest
+	$(BIN)/python tests/halves.py
 
 bench: $(VENV)/.test          ## what the box itself adds to a job, how fast it receives and converts; see docs/performance.md
 	$(BIN)/python bench/flow.py
