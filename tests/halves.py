@@ -1,6 +1,6 @@
 """Runs all tests as ``make test`` does: two halves of the modules side by side, for most of their time is waiting.
 
-Each half is a pytest of its own, and the words on the command line go to both. ``pytest`` alone runs one after the other.
+Each half is a pytest of its own, and gets the words of the command line. ``pytest`` alone runs them one after another.
 """
 
 import subprocess
