@@ -81,8 +81,11 @@ kill "$clock" $ender 2> /dev/null
 tell KILL
 kill -s KILL "-$run" 2> /dev/null
 if [ -n "$container" ]; then contained rm --force --volumes "$name" > /dev/null 2>&1; fi
+# The sandbox's first process is gone when all others in it are.
+first=$(sed -n 's/.*"child-pid": *\([0-9]*\).*/\1/p' "$status" 2> /dev/null | head -n 1)
+inside() { [ -n "$first" ] && grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$first/status"; }
 tries=0
-while [ ! -e "$scratch/kept" ] && [ "$tries" -lt 20 ]; do
+while { [ ! -e "$scratch/kept" ] || inside; } && [ "$tries" -lt 20 ]; do
     sleep 0.1
     tries=$((tries + 1))
 done
